@@ -27,10 +27,8 @@ NBS = ROOT / "nbs"
 PASSED_OVER = "passed-over"
 FROM_MODULE = """\
 import importlib
-for name, value in vars(importlib.import_module("{module}")).items():
-    if not name.startswith("__"):
-        globals()[name] = value
-del name, value
+_library = vars(importlib.import_module("{module}"))
+globals().update({{name: value for name, value in _library.items() if not name.startswith("__")}})
 """
 
 
@@ -95,7 +93,7 @@ def run(
     library: bool = False,  # take exported names from the installed library, not from the cells
     limit_s: float = 3600,  # for the whole chapter
 ) -> NotebookNode:
-    """Run one chapter and return it with its outputs; raises `ChapterError` naming a cell that failed or took too long."""
+    """Run one chapter and return it with its outputs; raises `ChapterError` naming the cell that failed or took long."""
     notebook = nbformat.read(path, as_version=4)
     if library:
         notebook = with_library(notebook)
