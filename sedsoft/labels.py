@@ -86,7 +86,7 @@ def split_rows(
             faults.append((line, f"{len(cells)} columns, must be 4 with tabs between: {', '.join(COLUMNS)}"))
     return pd.DataFrame.from_dict(split, orient="index", columns=COLUMNS, dtype=str), faults
 
-# %% ../nbs/01_labels.ipynb #6f3d823d
+# %% ../nbs/01_labels.ipynb #66644f77
 MAX_VALUE = 1 + 1e-6  # 1.000000031316843 occurs in MAESTRO Real
 
 
@@ -104,6 +104,7 @@ def find_faults(
         'value "{value}" for "{label}" is not a number; soft labels lie in [0, 1]': np.isnan(value),
         'value {value} for "{label}" is above 1; soft labels lie in [0, 1]': value > MAX_VALUE,
         'value {value} for "{label}" is below 0; soft labels lie in [0, 1]': value < 0,
+        "the label is empty, must be a class": rows["label"].to_numpy() == "",
     }
     faults: dict[int, str] = {}
     for problem, is_wrong in wrong.items():
