@@ -15,12 +15,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import nbformat
 import pytest
 from book import NBS, ROOT, chapter_name, chapters, is_exported, module_name
 from nbformat import NotebookNode
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from readme import SOURCE, to_readme
 
 BIN = Path(sys.executable).parent
@@ -41,6 +44,9 @@ RESTLESS = {
     "a progress bar": re.compile(r"\d+%\|"),
     "a local server": re.compile(r"(127\.0\.0\.1|localhost):\d+"),
 }
+
+
+packages_distributions = cache(packages_distributions)
 
 
 @cache
@@ -425,6 +431,20 @@ def test_names_are_those_of_the_word_list(name: str, path: Path):
         bad = FORBIDDEN & set(words) or FORBIDDEN_PAIRS & set(zip(words, words[1:], strict=False))
         if bad:
             faults.append(f"{path.name}: {found}: the word list has another word for {sorted(bad)[0]!r}")
+    no(faults)
+
+
+@each_module
+def test_what_a_module_imports_is_required(name: str, path: Path):
+    required = {canonicalize_name(Requirement(text).name) for text in settings()["requirements"].split()}
+    faults = []
+    for node in ast.walk(Source.of(name).tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+        for top in {name.partition(".")[0] for name in names} - {"sedsoft", *sys.stdlib_module_names}:
+            projects = {canonicalize_name(project) for project in packages_distributions().get(top, [])}
+            if not projects & required:
+                faults.append(f"{path.name} imports {top}, which settings.ini does not require")
     no(faults)
 
 
