@@ -187,18 +187,29 @@ def f1_mo(
     """Mean over classes of the best F1 over all thresholds (the report's FIMO, exact)."""
     return mean_f1(best_f1(scores, reference))
 
-# %% ../nbs/21_metrics.ipynb #09e5062a
+# %% ../nbs/21_metrics.ipynb #080d54e4
 def pool(
     tables: Mapping[str, Scores],  # recording's name -> score table; more may be there
     reference: Mapping[str, np.ndarray],  # recording's name -> (S, C) bool, hard labels of its segments
     classes: Sequence[str],  # C names, the columns of the reference
     segment_s: float = 1.0,  # length of a segment, seconds
 ) -> tuple[np.ndarray, np.ndarray]:  # (N, C) scores and (N, C) bool reference, in the order of `reference`
-    """Gather frames into segments and put recordings one after another; raises `ValueError` for one without scores."""
+    """Gather frames into segments and put recordings one after another; warns where a table ends early.
+
+    Raises `ValueError` for a recording or a class without scores.
+    """
     missing = [name for name in reference if name not in tables]
     if missing:
         raise ValueError(f"no scores for {len(missing)} of {len(reference)} recordings: {', '.join(missing[:5])}")
-    scores = [
-        segment_scores(select_classes(tables[name], classes), len(hard), segment_s) for name, hard in reference.items()
-    ]
+    chosen = [select_classes(tables[name], classes) for name in reference]
+    scores = [segment_scores(*pair, segment_s) for pair in zip(chosen, map(len, reference.values()), strict=True)]
+    _warn_of_short(chosen, [len(hard) * segment_s for hard in reference.values()], segment_s)
     return np.concatenate(scores), np.concatenate(list(reference.values()))
+
+
+def _warn_of_short(tables: Sequence[Scores], ends_s: Sequence[float], segment_s: float) -> None:
+    """Say which tables leave whole segments without a frame."""
+    for table, end_s in zip(tables, ends_s, strict=True):
+        last_s = table.edges_s[-1]
+        if last_s <= end_s - segment_s + 1e-6:
+            warnings.warn(f"{table.name}: scores end at {last_s:g} s, labels at {end_s:g} s; 0 between", stacklevel=3)

@@ -6,9 +6,10 @@
 __all__ = ['Scores', 'frame_scores', 'select_classes', 'max_between', 'segment_scores', 'scores_to_text', 'write_scores',
            'scores_from_text', 'read_scores', 'read_score_folder']
 
-# %% ../nbs/20_scores.ipynb #093dc053
+# %% ../nbs/20_scores.ipynb #cf2a8e81
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,7 @@ def select_classes(
     columns = [scores.classes.index(name) for name in classes]
     return replace(scores, classes=tuple(classes), values=scores.values[:, columns])
 
-# %% ../nbs/20_scores.ipynb #4f5b62b9
+# %% ../nbs/20_scores.ipynb #575f9567
 def max_between(
     values: np.ndarray,  # (T, C) scores of frames
     edges_s: np.ndarray,  # (T + 1,) rising times
@@ -71,12 +72,13 @@ def max_between(
     first = np.maximum(np.searchsorted(edges_s, boundaries_s[:-1], side="right") - 1, 0)
     end = np.minimum(np.searchsorted(edges_s, boundaries_s[1:], side="left"), len(values))
     n_frames = end[0] - first[0]
-    if n_frames > 0 and (first == np.arange(len(first)) * n_frames).all() and (end == first + n_frames).all():
-        return values[: end[-1]].reshape(len(first), n_frames, -1).max(axis=1)
+    if n_frames > 0 and (np.diff(first) == n_frames).all() and (end == first + n_frames).all():
+        frames = values[first[0] : end[-1]].reshape(len(first), n_frames, -1)
+        return reduce(np.maximum, frames.swapaxes(0, 1))  # three times as fast as frames.max(axis=1)
     padded = np.concatenate([values, np.zeros_like(values[:1])])  # so that an index of T exists
     pairs = np.stack([first, end], axis=1).ravel()
     highest = np.maximum.reduceat(padded, pairs, axis=0)[::2]
-    return np.where((end > first)[:, None], highest, 0).astype(values.dtype)
+    return np.where((end > first)[:, None], highest, np.zeros_like(highest))
 
 
 def segment_scores(
@@ -84,7 +86,12 @@ def segment_scores(
     n_segments: int,  # S, >= 1
     segment_s: float = 1.0,  # length of a segment, seconds
 ) -> np.ndarray:  # (S, C) highest score of the frames in each segment
-    """One score a segment and class; times are compared to the microsecond, so that 3 * 0.2 s is 0.6 s."""
+    """One score a segment and class; times are compared to the microsecond, so that 3 * 0.2 s is 0.6 s.
+
+    Raises `ValueError` for no segments, or segments without length.
+    """
+    if n_segments < 1 or segment_s <= 0:
+        raise ValueError(f"n_segments is {n_segments}, segment_s {segment_s}: there must be segments, and time in them")
     boundaries_s = np.arange(n_segments + 1) * segment_s
     return max_between(scores.values, scores.edges_s.round(6), boundaries_s.round(6))
 
@@ -138,16 +145,16 @@ def read_scores(
     """Read the scores of one recording; raises `FileError` naming the line and the column of the first fault."""
     return scores_from_text(read_text(path), path, classes, known)
 
-# %% ../nbs/20_scores.ipynb #a71d83c4
+# %% ../nbs/20_scores.ipynb #c575ac92
 def _check_header(columns: list[str], path: str | Path) -> None:
     """The first line must be onset, offset, and at least one name, none of them twice."""
     if len(columns) < 3 or [name.casefold() for name in columns[:2]] != ["onset", "offset"]:
         found = ", ".join(f'"{name}"' for name in columns[:3])
         raise FileError(path, f"the header begins {found}; must be onset, offset, a column a class, tabs between", 1)
     folded = [fold_name(name) for name in columns[2:]]
-    twice = next((name for name in columns[2:] if folded.count(fold_name(name)) > 1), None)
-    if twice is not None:
-        raise FileError(path, f'the column "{twice}" is there twice', 1)
+    twice = [f'"{name}"' for name in columns[2:] if folded.count(fold_name(name)) > 1]
+    if twice:
+        raise FileError(path, f"columns that mean the same class: {', '.join(twice)}", 1)
 
 
 def _first_fault(columns: list[str], lines: list[str], path: str | Path) -> FileError:

@@ -6,7 +6,7 @@
 __all__ = ['validated_thresholds', 'decide_by_fold', 'validated_f1', 'never_decided', 'side_by_side', 'thresholds_to_json',
            'write_thresholds', 'read_thresholds']
 
-# %% ../nbs/22_thresholds.ipynb #ac1749c7
+# %% ../nbs/22_thresholds.ipynb #f71e71c8
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import pandas as pd
 from .core import FileError, read_json, to_json, unknown_name, write_text
 from .metrics import best_row, checked_arrays, count_decisions, decide, with_f1
 
-# %% ../nbs/22_thresholds.ipynb #e24d5353
+# %% ../nbs/22_thresholds.ipynb #45bceb05
 def validated_thresholds(
     scores: np.ndarray,  # (N, C) scores of a fold's validation recordings
     reference: np.ndarray,  # (N, C) bool, their hard labels
@@ -31,7 +31,7 @@ def _f1_of_counts(tp: np.ndarray, n_said: np.ndarray, n_hard: int) -> np.ndarray
     """F1 as one division, so that equal fractions are equal numbers."""
     return 2 * tp / (n_said + n_hard)
 
-
+# %% ../nbs/22_thresholds.ipynb #810e1fbc
 def decide_by_fold(
     scores: np.ndarray,  # (N, C) scores of the test recordings of all folds
     folds: np.ndarray,  # (N,) the fold whose model gave each row
@@ -52,12 +52,12 @@ def validated_f1(
     folds: np.ndarray,  # (N,) the fold whose model gave each row
     thresholds: Mapping[int, np.ndarray],  # fold -> (C,) validated thresholds
     classes: Sequence[str] | None = None,  # C names for the rows; None: 0, 1, …
-) -> pd.DataFrame:  # C rows: f1, precision, recall, tp, fp, fn, n_hard, summed over the folds
+) -> pd.DataFrame:  # C rows: f1, precision, recall, tp, fp, fn, n_hard, summed over the folds; NaN as in `with_f1`
     """Count all folds with the thresholds that each had before it saw its test recordings."""
     results = with_f1(count_decisions(decide_by_fold(scores, folds, thresholds), reference))
     return results.set_axis(pd.RangeIndex(len(results)) if classes is None else list(classes))
 
-
+# %% ../nbs/22_thresholds.ipynb #fe697659
 def never_decided(
     thresholds: Mapping[int, np.ndarray],  # fold -> (C,) validated thresholds
     classes: Sequence[str],  # C names
@@ -66,28 +66,29 @@ def never_decided(
     lacking = {fold: [classes[k] for k in np.flatnonzero(np.isposinf(row))] for fold, row in thresholds.items()}
     return {fold: names for fold, names in lacking.items() if names}
 
-
+# %% ../nbs/22_thresholds.ipynb #2623ae18
 def side_by_side(
     oracle: pd.DataFrame,  # rows of `best_f1`
     validated: pd.DataFrame | None,  # rows of `validated_f1`; None: no thresholds are known
-) -> pd.DataFrame:  # n_hard, then f1, precision, recall of both, and the oracle's threshold; the mean last
+) -> pd.DataFrame:  # n_hard, then f1, precision, recall, threshold, and f1, … `_validated`; the mean last
     """Put both readings beside each other, class by class."""
-    table = oracle[["n_hard", "f1", "precision", "recall", "threshold"]].copy()
+    table = oracle[["n_hard", "f1", "precision", "recall", "threshold"]]
     if validated is not None:
-        for name in ("f1", "precision", "recall"):
-            table[f"{name}_validated"] = validated[name]
-    mean = table.mean().drop(["n_hard", "threshold"])
-    table.loc["mean"] = mean
-    table.loc["mean", "n_hard"] = table["n_hard"].iloc[:-1].sum()
-    return table.astype({"n_hard": int})
+        both = validated[["f1", "precision", "recall"]].add_suffix("_validated")
+        table = pd.concat([table, both], axis=1)
+    mean = table.mean().to_frame("mean").T.assign(n_hard=table["n_hard"].sum(), threshold=np.nan)
+    return pd.concat([table, mean]).astype({"n_hard": int})
 
-
+# %% ../nbs/22_thresholds.ipynb #66cac784
 def thresholds_to_json(
     thresholds: np.ndarray,  # (C,) thresholds, +inf: never
     classes: Sequence[str],  # C names
 ) -> str:  # class -> threshold, `null` for never
-    """Write the thresholds of one fold as JSON."""
-    return to_json(dict(zip(classes, np.asarray(thresholds, dtype=float).tolist(), strict=True)))
+    """Write the thresholds of one fold as JSON; raises `ValueError` for NaN or -inf."""
+    thresholds = np.asarray(thresholds, dtype=float)
+    if np.isnan(thresholds).any() or np.isneginf(thresholds).any():
+        raise ValueError(f"thresholds {thresholds.tolist()} must be finite, or +inf for never")
+    return to_json(dict(zip(classes, thresholds.tolist(), strict=True)))
 
 
 def write_thresholds(
@@ -106,7 +107,7 @@ def read_thresholds(
     """Read the thresholds of one fold; raises `FileError` for a class that is missing or a value that is no number."""
     values = read_json(path)
     if not isinstance(values, dict):
-        raise FileError(path, f"holds {type(values).__name__}, must be class -> threshold")
+        raise FileError(path, f"holds a {type(values).__name__}, must hold class -> threshold")
     for name in classes:
         if name not in values:
             raise FileError(path, f"no threshold for a class; {unknown_name('class', name, list(values))}")
