@@ -1,0 +1,183 @@
+"""The explorer in a real browser: JupyterLab runs it, a slider is dragged, the numbers follow.
+
+Needs playwright (`pip install playwright`) and a Chromium (Debian: `apt-get install chromium`); where one is missing,
+in CI as well, the test is skipped and says so. The explorer's logic is tested without a browser in its chapter.
+`SEDSOFT_SCREENSHOT=nbs/images/threshold_explorer.png` makes it renew the chapter's picture.
+"""
+
+import io
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import pytest
+from PIL import Image
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+SCREENSHOT = os.environ.get("SEDSOFT_SCREENSHOT")  # where to keep a picture of the explorer; unset: nowhere
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
+CELL = """
+import numpy as np
+from sedsoft.explorers import ThresholdData, ThresholdExplorer
+from sedsoft.labels import CLASSES
+
+rng = np.random.default_rng(0)
+drift = rng.standard_normal((250, 17)).cumsum(0)
+soft = np.clip((drift[10:] - drift[:-10]) / 6 - np.arange(17) / 25 + 0.3, 0, 1).round(1)
+scores = np.clip(0.8 * soft + 0.2 * rng.random(soft.shape), 0, 1)
+validated = {1: np.full(17, 0.4), 2: np.full(17, 0.6)}
+names = ("street_00", "street_01")
+data = ThresholdData(CLASSES, names, (120, 120), (1, 2), scores, soft, np.full(17, 0.5123), validated)
+ThresholdExplorer(data)
+"""
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def lab_url(tmp_path: Path) -> Iterator[str]:
+    """The address of a notebook with the explorer, in a JupyterLab of its own; stopped afterwards."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "python3", "language": "python"}
+    (tmp_path / "work").mkdir()
+    nbformat.write(notebook, tmp_path / "work" / "explorer.ipynb")
+    quiet = tmp_path / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+    quiet.parent.mkdir(parents=True)
+    quiet.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}))
+    port = free_port()
+    environment = {
+        **os.environ,
+        "IPYTHONDIR": str(tmp_path / "ipython"),
+        "JUPYTER_CONFIG_DIR": str(tmp_path / "config"),
+        "JUPYTER_DATA_DIR": str(tmp_path / "data"),
+        "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime"),
+        "JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "workspaces"),
+    }
+    command = [
+        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"),
+        *("--ServerApp.port_retries=0", f"--ServerApp.root_dir={tmp_path / 'work'}"),
+        "--IdentityProvider.token=explorer",
+    ]
+    with (tmp_path / "lab.log").open("w") as log:
+        lab = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        wait_for(f"http://127.0.0.1:{port}/api", lab, tmp_path / "lab.log")
+        yield f"http://127.0.0.1:{port}/lab/tree/explorer.ipynb?token=explorer&reset"
+    finally:
+        lab.terminate()
+        lab.wait(timeout=30)
+
+
+def wait_for(url: str, process: subprocess.Popen, log: Path, limit_s: float = 90) -> None:
+    """Wait until a server answers."""
+    end = time.monotonic() + limit_s
+    while time.monotonic() < end:
+        assert process.poll() is None, log.read_text()
+        try:
+            with urllib.request.urlopen(url, timeout=2):
+                return
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            time.sleep(0.3)
+    raise AssertionError(f"JupyterLab did not answer within {limit_s} s:\n{log.read_text()}")
+
+
+@pytest.fixture
+def page(tmp_path: Path):
+    """A browser's page, and the errors it reports."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium): the explorer was not looked at")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=list(FLAGS))
+        page = browser.new_page(viewport={"width": 1400, "height": 1500})
+        page.set_default_timeout(60_000)
+        yield page
+        browser.close()
+
+
+def row_of(page, c: int) -> list[str]:
+    """Threshold, F1, precision, recall, hits, false alarms and misses of a class, as they stand on the page."""
+    return page.locator(".sedsoft-row").nth(c + 1).inner_text().split()
+
+
+def keep_picture(page, path: Path) -> None:
+    """Write a picture of all that is above the timeline, in 160 colours: small enough to stand beside a chapter."""
+    clip = page.locator(".sedsoft-explorer").bounding_box()
+    clip["height"] = page.locator(".sedsoft-explorer img").bounding_box()["y"] - clip["y"]
+    picture = Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")
+    picture.quantize(160, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
+def settled_row(page, c: int) -> list[str]:
+    """The same, once it has stood still for a second: a busy kernel is behind the hand."""
+    seen = [row_of(page, c)]
+    while len(seen) < 4 or any(row != seen[-1] for row in seen[-4:]):
+        assert len(seen) < 100, f"the row keeps changing: {seen[-4:]}"
+        page.wait_for_timeout(300)
+        seen.append(row_of(page, c))
+    return seen[-1]
+
+
+def test_a_dragged_slider_moves_the_numbers(page, lab_url: str) -> None:
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(lab_url)
+    page.wait_for_function(r"() => /\| Idle$/m.test(document.querySelector('#jp-main-statusbar')?.innerText ?? '')")
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    page.wait_for_selector(".sedsoft-explorer img")
+    assert page.locator(".sedsoft-explorer .noUi-handle").count() == 17
+    mean = page.locator(".sedsoft-mean")
+    assert "oracle thresholds" in mean.inner_text()
+    before, other = row_of(page, 1), row_of(page, 2)
+    picture = page.locator(".sedsoft-explorer img").get_attribute("src")
+    assert before[0] == "0.512"
+
+    handle = page.locator(".sedsoft-explorer .noUi-handle").nth(1)
+    box = handle.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    for step in range(1, 11):
+        page.mouse.move(box["x"] + box["width"] / 2 + 5 * step, box["y"] + box["height"] / 2)
+    page.mouse.up()
+    page.wait_for_function("() => document.querySelector('.sedsoft-mean').innerText.includes('your own')")
+    page.wait_for_function("src => document.querySelector('.sedsoft-explorer img').src !== src", arg=picture)
+    after = settled_row(page, 1)
+    assert float(after[0]) > 0.7
+    assert int(after[4]) < int(before[4])
+    assert int(after[6]) > int(before[6])
+    assert row_of(page, 2) == other
+
+    handle.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function(
+        "text => document.querySelectorAll('.sedsoft-row')[2].children[1].innerText !== text", arg=after[0]
+    )
+    assert float(row_of(page, 1)[0]) == pytest.approx(float(after[0]) + 0.001)
+
+    if SCREENSHOT:
+        keep_picture(page, Path(SCREENSHOT))
+    page.get_by_role("button", name="validated").click()
+    page.wait_for_function("() => document.querySelector('.sedsoft-mean').innerText.includes('validated')")
+    assert row_of(page, 1)[:3] == ["0.400", "–", "0.600"]
+    page.get_by_role("button", name="oracle").click()
+    page.wait_for_function("() => document.querySelector('.sedsoft-mean').innerText.includes('oracle')")
+    assert row_of(page, 1) == before
+    assert errors == []
