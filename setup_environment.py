@@ -17,6 +17,7 @@ if sys.version_info < (3, 11):  # noqa: UP036 - whoever types `python3` may have
 
 import argparse
 import configparser
+import fcntl
 import hashlib
 import json
 import os
@@ -30,6 +31,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 ROOT = Path(__file__).resolve().parent
 MARK = "sedsoft-setup.json"
@@ -98,6 +100,17 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
+def lock() -> TextIO:
+    """Wait until no other set-up is at work in this checkout, nor the pip of one that was killed: it holds the lock."""
+    file = Path(__file__).open(encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        say("Another set-up is at work here, or the pip of one that was stopped: waiting for it ...")
+        fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
 def digest(*parts: str | Path) -> str:
     """A key for texts and files' contents."""
     whole = hashlib.sha256()
@@ -160,33 +173,39 @@ def peers_environment() -> Environment:
     )
 
 
+def is_made(environment: Environment, mark: Mark | None) -> bool:
+    """Whether an environment was finished here once, and still runs."""
+    return bool(mark and mark.complete and mark.root == str(ROOT) and version_of(environment.folder))
+
+
 def make(environment: Environment, newest: bool = False) -> None:
     """Bring an environment up to date; does nothing, and says nothing, where it is."""
-    folder = environment.folder
+    folder, keys = environment.folder, {step.name: step.key for step in environment.steps}
     mark = Mark.read(folder)
-    if mark and mark.complete and mark.root == str(ROOT) and version_of(folder):
-        if mark.steps == {step.name: step.key for step in environment.steps}:
-            return
-        say(f"{folder.name} is out of date: what it needs has changed.")
-    else:
-        say(f"Setting up {folder.name} ({environment.cost}).")
-        free_gb = shutil.disk_usage(ROOT).free / 1e9
-        if free_gb < SPACE_GB:
-            say(f"Only {free_gb:.1f} GB are free on this disk: that may not be enough.")
-        mark = prepare(folder, mark)
-    mark.newest = newest
-    for step in environment.steps:
-        if mark.steps.get(step.name) != step.key:
-            pip_install(folder, step)
-            mark.steps[step.name] = step.key
-            mark.write(folder)
-    command = [interpreter(folder), "-c", environment.proof]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SetupError(f"{folder} does not work; remove it, and try again:\n{last_lines(done.stderr)}")
-    mark.steps = {step.name: step.key for step in environment.steps}
-    mark.complete = True
-    mark.write(folder)
+    if is_made(environment, mark) and mark.steps == keys:
+        return
+    with lock() as held:
+        mark = Mark.read(folder)
+        if not is_made(environment, mark):
+            say(f"Setting up {folder.name} ({environment.cost}).")
+            free_gb = shutil.disk_usage(ROOT).free / 1e9
+            if free_gb < SPACE_GB:
+                say(f"Only {free_gb:.1f} GB are free on this disk: that may not be enough.")
+            mark = prepare(folder, mark)
+        elif mark.steps != keys:
+            say(f"{folder.name} is out of date: what it needs has changed.")
+        mark.newest = newest
+        for step in environment.steps:
+            if mark.steps.get(step.name) != step.key:
+                pip_install(folder, step, held)
+                mark.steps[step.name] = step.key
+                mark.write(folder)
+        command = [interpreter(folder), "-c", environment.proof]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SetupError(f"{folder} does not work; remove it, and try again:\n{last_lines(done.stderr)}")
+        mark.steps, mark.complete = keys, True
+        mark.write(folder)
 
 
 def prepare(folder: Path, mark: Mark | None) -> Mark:
@@ -236,8 +255,8 @@ def create(folder: Path) -> None:
         )
 
 
-def pip_install(folder: Path, step: Step) -> None:
-    """Run one step, its output in a log, its progress on one line."""
+def pip_install(folder: Path, step: Step, held: TextIO) -> None:
+    """Run one step, its output in a log, its progress on one line; pip holds the lock too, in case it outlives us."""
     command = [interpreter(folder), "-m", "pip", "install", "--no-input", "--disable-pip-version-check", *step.options]
     log = folder / LOG
     lines: list[str] = []
@@ -250,6 +269,7 @@ def pip_install(folder: Path, step: Step) -> None:
             encoding="utf-8",
             errors="replace",
             cwd=ROOT,
+            pass_fds=(held.fileno(),),
             env={**os.environ, "PIP_USER": "0", "PIP_PROGRESS_BAR": "off"},
         )
         try:
@@ -258,12 +278,11 @@ def pip_install(folder: Path, step: Step) -> None:
                 file.flush()
                 lines.append(line)
                 waiting.show(line)
-            failed = process.wait() != 0
+            if process.wait():
+                raise SetupError(f"{why_pip_failed(''.join(lines))}\nAll that pip said: {log}")
         finally:
             if process.poll() is None:
                 process.terminate()
-    if failed:
-        raise SetupError(f"{why_pip_failed(''.join(lines))}\nAll that pip said: {log}")
 
 
 def why_pip_failed(text: str) -> str:
@@ -276,7 +295,7 @@ def why_pip_failed(text: str) -> str:
             f"{said}\nNo package index could be reached: is there a network, and does pip need a proxy or a mirror\n"
             "(HTTPS_PROXY, PIP_INDEX_URL)? Then run the same command again; what was fetched is kept.\n"
             "Without a network: where there is one run `pip download -d wheels -r requirements/dev.txt`, bring the\n"
-            "folder here, and run `PIP_NO_INDEX=1 PIP_FIND_LINKS=$PWD/wheels make setup`."
+            "folder here, and run `PIP_NO_INDEX=1 PIP_FIND_LINKS=$PWD/wheels make setup PEERS=no`."
         )
     seen = sys.version_info[:2] == (3, 11) and sys.platform == "linux"
     if "No matching distribution found" in text and not seen:
