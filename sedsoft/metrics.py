@@ -100,7 +100,7 @@ def threshold_curve(
     n_positive = np.bincount(group[is_hard], minlength=len(lowest))[::-1]
     return ThresholdCurve(lowest[::-1], np.cumsum(n_positive), np.cumsum(n_equal), int(np.sum(is_hard)), len(group))
 
-# %% ../nbs/21_metrics.ipynb #9fc29c3c
+# %% ../nbs/21_metrics.ipynb #7e66aed3
 def best_f1(
     scores: np.ndarray,  # (N, C) scores
     reference: np.ndarray,  # (N, C) bool, hard labels
@@ -137,11 +137,10 @@ def best_row(
     n_hard = len(positives)
     if n_hard == 0:
         return BestRow(np.nan, np.nan, np.nan, np.nan, 0, 0, 0, 0)
+    first = np.flatnonzero(np.append(True, positives[1:] != positives[:-1]))  # equal scores go together
     ranked = np.sort(scores)
-    candidates = positives[np.append(True, positives[1:] != positives[:-1])]
-    tp = n_hard - np.searchsorted(positives, candidates)
-    n_below = np.searchsorted(ranked, candidates)
-    n_said = len(ranked) - n_below
+    n_below = np.searchsorted(ranked, positives[first])
+    tp, n_said = n_hard - first, len(ranked) - n_below
     f1 = f1_of(tp, n_said, n_hard)
     k = len(f1) - 1 - np.argmax(f1[::-1])  # of equals the highest
     hits, said = int(tp[k]), int(n_said[k])

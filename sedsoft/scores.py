@@ -113,7 +113,7 @@ def write_scores(
     """Write a score table atomically."""
     write_text(path, scores_to_text(scores))
 
-# %% ../nbs/20_scores.ipynb #22c60c45
+# %% ../nbs/20_scores.ipynb #5ea93bc0
 def scores_from_text(
     text: str,  # a header and a line a frame, tabs between
     path: str | Path,  # where the text is from, for messages
@@ -124,12 +124,14 @@ def scores_from_text(
     head, *lines = text.rstrip().split("\n")
     columns = [cell.strip().strip('"') for cell in head.split("\t")]
     _check_header(columns, path)
+    if not lines:
+        raise FileError(path, "no frames: a header, and no line after it", 1)
     try:
         rows = np.loadtxt(lines, delimiter="\t", ndmin=2, comments=None)
-        if rows.shape[1] != len(columns) or not np.isfinite(rows).all():
+        if rows.shape != (len(lines), len(columns)) or not np.isfinite(rows).all():
             raise ValueError("not a full table of numbers")
     except ValueError as error:
-        raise _first_fault(columns, lines, path) from error
+        raise _first_fault(columns, lines, path, str(error)) from error
     names = _meant_classes(columns[2:], path, classes, known)
     _check_times(rows[:, :2], path)
     edges_s = np.append(rows[:, 0], rows[-1, 1])
@@ -145,7 +147,7 @@ def read_scores(
     """Read the scores of one recording; raises `FileError` naming the line and the column of the first fault."""
     return scores_from_text(read_text(path), path, classes, known)
 
-# %% ../nbs/20_scores.ipynb #c575ac92
+# %% ../nbs/20_scores.ipynb #48eb5383
 def _check_header(columns: list[str], path: str | Path) -> None:
     """The first line must be onset, offset, and at least one name, none of them twice."""
     if len(columns) < 3 or [name.casefold() for name in columns[:2]] != ["onset", "offset"]:
@@ -157,12 +159,13 @@ def _check_header(columns: list[str], path: str | Path) -> None:
         raise FileError(path, f"columns that mean the same class: {', '.join(twice)}", 1)
 
 
-def _first_fault(columns: list[str], lines: list[str], path: str | Path) -> FileError:
+def _first_fault(columns: list[str], lines: list[str], path: str | Path, reason: str) -> FileError:
     """The error for the first cell that is no finite number, or the first line of another length."""
     for number, line in enumerate(lines, start=2):
         cells = line.split("\t")
         if len(cells) != len(columns):
-            return FileError(path, f"{len(cells)} columns, the header has {len(columns)}", number)
+            found = f"{len(cells)} columns" if line.strip() else "an empty line"
+            return FileError(path, f"{found}, the header has {len(columns)} columns", number)
         for name, cell in zip(columns, cells, strict=True):
             try:
                 is_finite = np.isfinite(float(cell))
@@ -170,7 +173,7 @@ def _first_fault(columns: list[str], lines: list[str], path: str | Path) -> File
                 is_finite = False
             if not is_finite:
                 return FileError(path, f'"{cell}" in column "{name}" is not a finite number', number)
-    return FileError(path, "no frames: a header, and no line after it", 1)
+    return FileError(path, f"no table of plain numbers: {reason}")
 
 
 def _meant_classes(
