@@ -13,90 +13,96 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# %% ../nbs/07_batches.ipynb #cdfb5e35
+# %% ../nbs/07_batches.ipynb #8afb10c8
 @dataclass(frozen=True)
 class Sequences:
-    """Sequences of one length: a batch, or a whole split in memory."""
+    """Sequences of one length."""
 
-    features: Tensor  # (Q, T, M) float32
-    targets: Tensor  # (Q, T, C) float32 soft labels in [0, 1], one a frame
-    valid: Tensor  # (Q, T) bool, True where a frame is real and counted
+    features: Tensor  # (B, T, M) float32
+    targets: Tensor  # (B, T, C) float32 soft labels in [0, 1], for each frame
+    valid: Tensor  # (B, T) bool, True where a frame is real
+
+    def __post_init__(self):
+        if not self.features.shape[:2] == self.targets.shape[:2] == self.valid.shape:
+            shapes = ", ".join(str(tuple(part.shape)) for part in (self.features, self.targets, self.valid))
+            raise ValueError(f"features, targets and valid have shapes {shapes}: the first two lengths must agree")
 
     def __len__(self) -> int:
+        """How many there are."""
         return len(self.features)
 
     def take(
         self,
-        index: Tensor,  # (B,) int64 which sequences, in this order
+        index: Tensor,  # (n,) int64, which, in this order
     ) -> "Sequences":  # copies of them
         """Some of the sequences."""
+        index = index.to(self.features.device)
         return Sequences(self.features[index], self.targets[index], self.valid[index])
 
     def to(
         self,
-        device: torch.device,  # where to
+        device: torch.device | str,  # where to
     ) -> "Sequences":  # the same, there
-        """Move to a device; nothing is copied if they are there already."""
+        """Move to a device; what is there already is not copied."""
         return Sequences(self.features.to(device), self.targets.to(device), self.valid.to(device))
 
-# %% ../nbs/07_batches.ipynb #d3ad1515
+# %% ../nbs/07_batches.ipynb #78ed7c67
 def to_frames(
-    soft: np.ndarray,  # (S, C) soft labels, one a segment
+    soft: np.ndarray,  # (S, C) soft labels in [0, 1]
     frames_per_segment: int,  # >= 1
 ) -> np.ndarray:  # (S * frames_per_segment, C), each segment's labels repeated
     """Give every frame the label of its segment."""
     return np.repeat(soft, frames_per_segment, axis=0)
 
-# %% ../nbs/07_batches.ipynb #978c047d
+# %% ../nbs/07_batches.ipynb #0eaf0d96
 def cut(
-    frames: np.ndarray,  # (T, ...) anything with one entry a frame, T >= 1
-    n_frames: int,  # frames in a sequence, >= 1
-) -> tuple[np.ndarray, np.ndarray]:  # (Q, n_frames, ...) sequences and (Q, n_frames) bool, True where a frame is real
-    """Cut into sequences that do not overlap; the last is filled with the mirror image of its real frames."""
+    frames: np.ndarray,  # (T, ...) anything with an entry for each frame, T >= 1
+    n_frames: int,  # in a sequence, >= 1
+) -> tuple[np.ndarray, np.ndarray]:  # (B, n_frames, ...) sequences; (B, n_frames) bool, True where a frame is real
+    """Cut into sequences that do not overlap, the last filled up with the mirror image of its real frames."""
     n_sequences = -(-len(frames) // n_frames)
     at = np.arange(n_sequences * n_frames)
     valid = at < len(frames)
-    begin = (n_sequences - 1) * n_frames
-    left = len(frames) - begin
-    there_and_back = np.concatenate([np.arange(left), np.arange(left)[::-1]])
-    at[begin:] = begin + np.resize(there_and_back, n_frames)
+    rest = at[(n_sequences - 1) * n_frames : len(frames)]
+    at[-n_frames:] = np.resize(np.concatenate([rest, rest[::-1]]), n_frames)
     return frames[at].reshape(n_sequences, n_frames, *frames.shape[1:]), valid.reshape(n_sequences, n_frames)
 
-# %% ../nbs/07_batches.ipynb #7f2ba11a
+# %% ../nbs/07_batches.ipynb #fe8188e8
 def make_sequences(
-    features: Sequence[np.ndarray],  # a (T, M) array a recording, float32
-    targets: Sequence[np.ndarray],  # an (S, C) array a recording, soft labels; T = S * frames_per_segment
-    n_frames: int,  # frames in a sequence, >= 1
+    features: Sequence[np.ndarray],  # (T, M) float32 for each recording, T = S * frames_per_segment
+    targets: Sequence[np.ndarray],  # (S, C) soft labels in [0, 1] for each recording, S >= 1
+    n_frames: int,  # in a sequence, >= 1
     frames_per_segment: int,  # frames that share a segment's labels, >= 1
     *,
-    join: bool,  # True: recordings are joined in time first, as the baseline does; False: each is cut by itself
-) -> Sequences:  # all of them in memory, in order
-    """Cut recordings into sequences; no frame is lost, none is counted twice.
+    join: bool,  # True: recordings are joined in time first, the baseline's way; False: each is cut by itself
+) -> Sequences:  # in the order of the recordings
+    """Cut recordings into sequences: every frame is in one, once.
 
-    Raises `ValueError` if there is no recording, or if one's features and labels do not last equally long.
+    Raises `ValueError` if there is no recording, or if features and labels of one do not last equally long.
     """
-    if len(features) != len(targets) or not features:
-        raise ValueError(f"{len(features)} recordings with features, {len(targets)} with labels: need as many, not 0")
+    if len(features) != len(targets) or not len(features):
+        raise ValueError(f"{len(features)} recordings with features, {len(targets)} with labels: need one each, not 0")
     for k, (heard, soft) in enumerate(zip(features, targets, strict=True)):
-        if len(heard) != len(soft) * frames_per_segment or not len(soft):
+        if not 0 < len(heard) == len(soft) * frames_per_segment:
             raise ValueError(
-                f"recording {k} has {len(heard)} frames of features and {len(soft)} segments of labels:"
-                f" must be {frames_per_segment} frames a segment, and one segment at least"
+                f"recording {k} has {len(heard)} frames and {len(soft)} segments with labels:"
+                f" must be {frames_per_segment} frames for each segment, and not 0"
             )
     frames = [to_frames(soft, frames_per_segment) for soft in targets]
     if join:
         features, frames = [np.concatenate(features)], [np.concatenate(frames)]
-    pieces = [(*cut(heard, n_frames), cut(soft, n_frames)[0]) for heard, soft in zip(features, frames, strict=True)]
-    heard, valid, soft = (torch.from_numpy(np.concatenate(part)) for part in zip(*pieces, strict=True))
-    return Sequences(heard.float(), soft.float(), valid)
+    heard, valid = zip(*[cut(recording, n_frames) for recording in features], strict=True)
+    soft = [cut(recording, n_frames)[0] for recording in frames]
+    parts = [torch.from_numpy(np.concatenate(part)) for part in (heard, soft, valid)]
+    return Sequences(parts[0].float(), parts[1].float(), parts[2])
 
-# %% ../nbs/07_batches.ipynb #0f1f0b52
+# %% ../nbs/07_batches.ipynb #aee0315d
 def batches(
-    sequences: Sequences,  # what to hand out
-    batch_size: int,  # sequences in a batch, >= 1; the last batch may hold fewer
+    sequences: Sequences,  # to be handed out
+    batch_size: int,  # sequences in a batch, >= 1; the last may have fewer
     rng: np.random.Generator | None = None,  # draws the order; None: as they are
 ) -> Iterator[Sequences]:  # each sequence once
-    """Hand out sequences in batches, shuffled if a generator is given."""
+    """Hand out sequences in batches, in a random order if there is a generator to draw it."""
     order = np.arange(len(sequences)) if rng is None else rng.permutation(len(sequences))
-    for begin in range(0, len(order), batch_size):
-        yield sequences.take(torch.from_numpy(order[begin : begin + batch_size]))
+    for index in torch.from_numpy(order).split(batch_size):
+        yield sequences.take(index)
