@@ -20,7 +20,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from book import NBS, ROOT, chapter_name, chapters, is_exported, module_name
+from book import NBS, ROOT, chapter_name, chapters, directives, is_exported, module_name
 from nbformat import NotebookNode
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -191,6 +191,15 @@ def test_code_is_shown_at_work(path: Path):
                 f"{path.name}: four exported cells in a row, up to {defined(tree)}, and none shows what they do"
             )
     no(faults)
+
+
+@each_chapter
+def test_two_thirds_of_the_tests_are_visible(path: Path):
+    proof = re.compile(r"^\s*(assert\b|(\w+\.)*assert_\w+\(|with .*(expect_fail|raises)\()", re.MULTILINE)
+    cells = [cell for cell in code_cells(path) if not is_exported(cell)]
+    n_hidden = sum(len(proof.findall(cell.source)) for cell in cells if "hide" in directives(cell))
+    n_all = sum(len(proof.findall(cell.source)) for cell in cells)
+    assert 3 * n_hidden <= n_all, f"{path.name} hides {n_hidden} of its {n_all} tests"
 
 
 def defined(tree: ast.Module) -> str:
