@@ -19,7 +19,9 @@ from sedsoft.report import write_report
 from sedsoft.runs import open_run, read_history
 from sedsoft.scores import read_scores
 
-TRAIN = "import sys; from sedsoft.cli import sedsoft_train; sedsoft_train(sys.argv[1], data=sys.argv[2], out=sys.argv[3])"
+TRAIN = (
+    "import sys; from sedsoft.cli import sedsoft_train; sedsoft_train(sys.argv[1], data=sys.argv[2], out=sys.argv[3])"
+)
 
 
 @pytest.fixture(scope="module")
