@@ -30,11 +30,13 @@ def cpu_s() -> float:
 @pytest.mark.parametrize(("path", "slow"), cases())
 def test_chapter_runs_against_the_library(path: Path, slow: bool):
     limit_s = LIMIT_S[path.parent == NBS]
-    begin = cpu_s()
+    begin, fault = cpu_s(), None
     try:
         run(path, slow=slow, library=True, limit_s=3600 if slow else limit_s * PATIENCE)
     except ChapterError as error:
-        pytest.fail(str(error), pytrace=False)
+        fault = str(error)
+    if fault:
+        pytest.fail(fault, pytrace=False)
     used = cpu_s() - begin
     assert slow or used <= limit_s * NOISE, (
         f"{chapter_name(path)} took {used:.0f} s of processor time; on one core it must end in {limit_s} s"
