@@ -17,13 +17,13 @@ import pandas as pd
 
 from .scores import Scores, segment_scores, select_classes
 
-# %% ../nbs/21_metrics.ipynb #3cfab4c4
+# %% ../nbs/21_metrics.ipynb #38bb4328
 def decide(
     scores: np.ndarray,  # (..., C) scores
     thresholds: np.ndarray | float,  # (C,) or one for all; +inf: never
 ) -> np.ndarray:  # (..., C) bool, True where the score is above the threshold
     """Decide yes where score > threshold, strictly; in double precision, finer than the scores' own."""
-    return np.asarray(scores, dtype=np.float64) > np.asarray(thresholds, dtype=np.float64)
+    return np.asarray(scores) > np.asarray(thresholds, dtype=np.float64)
 
 
 def count_decisions(

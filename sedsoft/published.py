@@ -133,7 +133,7 @@ def _f_measure(n_hits: np.ndarray, n_said: np.ndarray, n_there: np.ndarray) -> n
     with np.errstate(invalid="ignore"):
         return np.where((n_said > 0) & (n_there > 0), 2 * n_hits / (n_said + n_there), np.nan)
 
-# %% ../nbs/25_published.ipynb #a050479b
+# %% ../nbs/25_published.ipynb #a61f079c
 def roc_curve(
     scores: np.ndarray,  # (N,) scores of one class
     is_hard: np.ndarray,  # (N,) bool, its hard labels, some True and some False
@@ -159,7 +159,7 @@ def partial_auroc(
     fpr, tpr = roc_curve(scores, is_hard)
     inside = int(np.searchsorted(fpr, max_fpr, side="right"))
     end = tpr[inside - 1]
-    if not staircase and inside < len(fpr):
+    if inside < len(fpr):
         end += (max_fpr - fpr[inside - 1]) / (fpr[inside] - fpr[inside - 1]) * (tpr[inside] - tpr[inside - 1])
     x, y = np.append(fpr[:inside], max_fpr), np.append(tpr[:inside], end)
     heights = y[:-1] if staircase else (y[1:] + y[:-1]) / 2

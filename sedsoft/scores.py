@@ -95,12 +95,12 @@ def segment_scores(
     boundaries_s = np.arange(n_segments + 1) * segment_s
     return max_between(scores.values, scores.edges_s.round(6), boundaries_s.round(6))
 
-# %% ../nbs/20_scores.ipynb #44ed7923
+# %% ../nbs/20_scores.ipynb #bea8e607
 def scores_to_text(
     scores: Scores,  # a recording's table
 ) -> str:  # a header and a line a frame, tabs between
     """Write a score table as text that reads back to the same numbers."""
-    columns = np.column_stack([scores.edges_s[:-1], scores.edges_s[1:], scores.values.astype(float)])
+    columns = np.column_stack([scores.edges_s[:-1], scores.edges_s[1:], scores.values])
     lines = ["\t".join(["onset", "offset", *scores.classes])]
     lines += ["\t".join(map(repr, row)) for row in columns.tolist()]
     return "\n".join(lines) + "\n"
@@ -147,7 +147,7 @@ def read_scores(
     """Read the scores of one recording; raises `FileError` naming the line and the column of the first fault."""
     return scores_from_text(read_text(path), path, classes, known)
 
-# %% ../nbs/20_scores.ipynb #48eb5383
+# %% ../nbs/20_scores.ipynb #e91b606d
 def _check_header(columns: list[str], path: str | Path) -> None:
     """The first line must be onset, offset, and at least one name, none of them twice."""
     if len(columns) < 3 or [name.casefold() for name in columns[:2]] != ["onset", "offset"]:
@@ -184,7 +184,7 @@ def _meant_classes(
         return columns
     if known is None:
         known = CLASSES if set(classes) <= set(CLASSES) else classes
-    folded = {fold_name(name): name for name in [*known, *classes]}
+    folded = {fold_name(name): name for name in known}
     for column in columns:
         if fold_name(column) not in folded:
             raise FileError(path, unknown_name("class", column, list(folded.values())), 1)

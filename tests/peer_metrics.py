@@ -76,6 +76,16 @@ def official(case: dict) -> dict:
 
 
 @call
+def from_files(case: dict) -> dict:
+    """Whole seconds, from a folder of score files."""
+    from sed_scores_eval import segment_based
+
+    lengths = {f"r{k}": float(len(case[f"hard{k}"])) for k in range(len(case["durations"]))}
+    f1, *_ = segment_based.best_fscore(Path(str(case["folder"])), events_of(case), lengths, segment_length=1.0)
+    return f1
+
+
+@call
 def auroc(case: dict) -> dict:
     """Partial areas up to a false positive rate of 0.1, by class."""
     from sed_scores_eval import segment_based

@@ -26,7 +26,7 @@ from sedsoft.published import (
     segment_measures,
     whole_seconds,
 )
-from sedsoft.scores import Scores, frame_scores
+from sedsoft.scores import Scores, frame_scores, write_scores
 
 SCRIPT = Path(__file__).with_name("peer_metrics.py")
 SCORED = ["exact", "official", "auroc"]
@@ -120,7 +120,7 @@ def real_tables(corpus: maestro.Maestro) -> dict[str, dict[str, Scores]]:
 
 
 @pytest.fixture(scope="module")
-def cases(corpus: maestro.Maestro, real_tables: dict) -> dict[str, dict]:
+def cases(corpus: maestro.Maestro, real_tables: dict, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
     """All cases by name."""
     found = {f"small {seed}": small_case(seed) for seed in range(40)}
     found |= {f"uneven {seed}": uneven_case(seed) for seed in range(8)}
@@ -128,6 +128,10 @@ def cases(corpus: maestro.Maestro, real_tables: dict) -> dict[str, dict]:
     calls = {"noisy": SCORED, "prior": ["exact", "auroc"], "to the end": ["official"]}
     found |= {f"real {system}": real_case(real_tables[system], corpus, calls[system]) for system in calls}
     found["folds"] = fold_frames(real_tables["noisy"], corpus)
+    folder = tmp_path_factory.mktemp("scores")
+    found["files"] = small_case(3) | {"calls": ["exact", "from_files"], "folder": str(folder)}
+    for name, table in tables_and_labels(found["files"])[0].items():
+        write_scores(folder / f"{name}.tsv", table)
     silent = small_case(1001)
     assert len(silent["classes"]) > 1
     for k in range(len(silent["durations"])):
@@ -173,7 +177,7 @@ def scored(cases: dict[str, dict], call: str) -> list[str]:
 @pytest.mark.filterwarnings("ignore:r[0-9]. scores end")
 def test_f1_mo_exact_is_the_peers(cases: dict, answers: dict):
     names = scored(cases, "exact")
-    assert len(names) == 50
+    assert len(names) == 51
     for name in names:
         tables, hard, _ = tables_and_labels(cases[name])
         pooled = pool(tables, hard, cases[name]["classes"])
@@ -206,6 +210,12 @@ def test_partial_auroc_as_a_staircase_is_the_released_peers(cases: dict, answers
         np.testing.assert_allclose(np.array(areas)[told], np.array(theirs)[told], rtol=0, atol=1e-12)
         n_told += told.sum()
     assert n_told > 100
+
+
+def test_our_files_are_read_by_the_peer_to_the_same_end(answers: dict):
+    from_memory, from_files = answers["files/exact"], answers["files/from_files"]
+    assert from_files["macro_average"] == from_memory["mean"]
+    assert [from_files[name] for name in from_memory["rows"]] == [row[0] for row in from_memory["rows"].values()]
 
 
 def test_ties_alone_part_the_staircase_from_the_diagonal(cases: dict, answers: dict):
