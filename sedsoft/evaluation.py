@@ -194,7 +194,7 @@ def _drawn(judged: Judged, counts: RecordingCounts, rng: np.random.Generator, n_
     folds = np.array([recording.fold for recording in judged.references])
     return draw_recordings(folds, counts.n_hard, n_resamples, rng)
 
-# %% ../nbs/27_evaluation.ipynb #2bf2ebfa
+# %% ../nbs/27_evaluation.ipynb #dd0019bc
 def evaluate(
     judged: Judged,  # scores and labels of the test recordings
     rng: np.random.Generator | None = None,  # draws the resamples of the intervals; None: no intervals
@@ -216,7 +216,7 @@ def evaluate(
         "per_scene": per_scene(judged, oracle),
         "n_segments": len(judged.scores),
         "folds": _folds(judged),
-        "never_decided": None if judged.thresholds is None else never_decided(judged.thresholds, judged.classes),
+        "never_decided": None if judged.thresholds is None else _never_decided(judged),
     }
     return _without_nan(figures)
 
@@ -239,6 +239,11 @@ def _official(judged: Judged) -> float:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return f1_mo_official(judged.tables, reference, durations_s, judged.classes)
+
+
+def _never_decided(judged: Judged) -> dict[int, list[str]]:
+    """The classes that the judged folds could not know."""
+    return never_decided({fold: judged.thresholds[fold] for fold in _folds(judged)}, judged.classes)
 
 
 def _folds(judged: Judged) -> list[int]:
