@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['class_colours', 'plot_class_counts', 'plot_losses', 'plot_class_f1', 'plot_precision_recall', 'counts_over',
-           'f1_over', 'plot_threshold_curve', 'plot_threshold_curves', 'plot_scene_f1', 'plot_timeline',
+           'f1_over', 'plot_threshold_curve', 'plot_threshold_curves', 'small_axes', 'plot_scene_f1', 'plot_timeline',
            'plot_label_map', 'plot_scores_by_label', 'plot_features', 'to_png', 'to_svg']
 
 # %% ../nbs/30_plots.ipynb #4236b511
@@ -60,16 +60,21 @@ def class_colours(
         free.remove(colours[name])
     return {name: colours[name] for name in classes}
 
-# %% ../nbs/30_plots.ipynb #ef62cde1
+# %% ../nbs/30_plots.ipynb #6c4908c4
 def _axes(ax: Axes | None, width: float = 5.0, height: float = 2.6) -> Axes:
     """The axes given, or those of a new figure of so many inches."""
     return plt.subplots(figsize=(width, height), dpi=80, layout="constrained")[1] if ax is None else ax
 
 
+def _plain(name: str) -> str:
+    """A name as text, for matplotlib takes what is between two dollars for a formula."""
+    return name.replace("$", r"\$")
+
+
 def _rows(ax: Axes | None, names: Sequence[str]) -> Axes:
     """Axes with a row a name, the first on top."""
     ax = _axes(ax, height=0.95 + 0.2 * len(names))
-    ax.set_yticks(range(len(names)), labels=list(names))
+    ax.set_yticks(range(len(names)), labels=[_plain(name) for name in names])
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
     ax.grid(axis="x", color="0.9", linewidth=0.8)
@@ -185,24 +190,25 @@ def _mean_row(ax: Axes, mean: float, interval: Sequence[float] | None, face: str
         ax.hlines(row, *interval, color="black", linewidth=1.4)
     ax.plot(mean, row, "D", color="black", markerfacecolor=face, markersize=5)
 
-# %% ../nbs/30_plots.ipynb #c9cb4169
+# %% ../nbs/30_plots.ipynb #875fbdad
 def plot_precision_recall(
     per_class: Mapping[str, Mapping],  # class -> precision and recall as fractions, as in metrics.json
     ax: Axes | None = None,  # where to draw; None: on a figure of its own
 ) -> Axes:  # recall from 0 to 1 across, precision upwards
     """Precision and recall of each class at its threshold, over lines of equal F1."""
-    ax = _axes(ax, 5, max(3.1, 0.7 + 0.2 * len(per_class)))
+    ax = _axes(ax, height=max(2.6, 0.7 + 0.2 * len(per_class)))
     recall = np.linspace(0.01, 1, 200)
     for f1 in (0.2, 0.4, 0.6, 0.8):
         x = recall[2 * recall - f1 > f1 * recall]
         ax.plot(x, f1 * x / (2 * x - f1), color="0.85", linewidth=1, zorder=0)
-        ax.text(1.02, f1 / (2 - f1), f"F1 {f1}", va="center", fontsize=8, color="0.5")
+        ax.text(1.01, f1 / (2 - f1), f"F1 {f1}", va="center", fontsize=8, color="0.5")
     colours = class_colours([*per_class])
     for name, row in per_class.items():
-        ax.plot(_number(row["recall"]), _number(row["precision"]), "o", color=colours[name], label=name, clip_on=False)
-    ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="recall", ylabel="precision", aspect="equal")
+        point = (_number(row["recall"]), _number(row["precision"]))
+        ax.plot(*point, "o", color=colours[name], label=_plain(name), clip_on=False)
+    ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="recall", ylabel="precision")
     _frame(ax)
-    _legend(ax, ax.lines[4:], left=1.2)
+    _legend(ax, ax.lines[4:], left=1.13)
     return ax
 
 # %% ../nbs/30_plots.ipynb #ac34031d
@@ -223,7 +229,7 @@ def f1_over(
     """What each of many thresholds brings to one class."""
     return with_f1(pd.DataFrame(counts_over(curve, thresholds).T, columns=["tp", "fp", "fn"]))
 
-# %% ../nbs/30_plots.ipynb #c491e7e7
+# %% ../nbs/30_plots.ipynb #863aadd7
 def plot_threshold_curve(
     scores: np.ndarray,  # (N,) scores of one class
     reference: np.ndarray,  # (N,) bool hard labels
@@ -237,7 +243,7 @@ def plot_threshold_curve(
     ax = _axes(ax)
     low, high = min(0.0, float(scores.min())), max(1.0, float(scores.max()))
     marks = [mark for mark in (oracle, *validated) if low <= mark <= high]
-    thresholds = np.unique([*np.linspace(low, high, 401), *marks])
+    thresholds = np.unique([*np.linspace(low, high, 201), *marks])
     curve = threshold_curve(scores, reference)
     over = f1_over(curve, thresholds)
     for column, style, width in (("precision", "--", 0.9), ("recall", ":", 1.1), ("f1", "-", 1.8)):
@@ -259,13 +265,13 @@ def plot_threshold_curves(
     axes: Sequence[Axes] | None = None,  # C axes to draw on; None: on a figure of its own
 ) -> list[Axes]:  # C axes, a class each
     """`plot_threshold_curve` of every class, small and side by side."""
-    axes = _grid(len(classes)) if axes is None else list(axes)
+    axes = small_axes(len(classes)) if axes is None else list(axes)
     colours = class_colours(classes)
     for c, (name, ax) in enumerate(zip(classes, axes, strict=True)):
         plot_threshold_curve(scores[:, c], reference[:, c], oracle[c], validated[:, c], ax, colour=colours[name])
-        ax.set_title(name, fontsize=9, loc="left", pad=3)
+        ax.set_title(_plain(name), fontsize=9, loc="left", pad=3)
         ax.tick_params(labelsize=8)
-        ax.set_xlabel("threshold" if ax.get_subplotspec() is None or c >= len(classes) - 3 else "", fontsize=8)
+        ax.set_xlabel("threshold" if _is_lowest(ax) else "", fontsize=8)
     handles = [
         Line2D([], [], color="0.2", linewidth=1.8, label="F1"),
         Line2D([], [], color="0.55", linestyle="--", linewidth=0.9, label="precision"),
@@ -278,10 +284,21 @@ def plot_threshold_curves(
     return axes
 
 
-def _grid(n: int, width: float = 5.0, columns: int = 3) -> list[Axes]:
-    """So many small axes on one figure, three in a row, with common scales."""
+def _is_lowest(ax: Axes) -> bool:
+    """Whether no row of a grid is below; True outside a grid."""
+    place = ax.get_subplotspec()
+    return place is None or place.is_last_row()
+
+
+def small_axes(
+    n: int,  # how many, >= 1
+    figure: Figure | None = None,  # where; None: a figure of its own, 5 inches wide
+    columns: int = 3,  # how many in a row, >= 1
+) -> list[Axes]:  # n axes, row by row, sharing the vertical scale
+    """Small axes side by side on one figure."""
     rows = -(-n // columns)
-    figure = plt.figure(figsize=(width, 0.5 + 1.1 * rows), dpi=80, layout="constrained")
+    if figure is None:
+        figure = plt.figure(figsize=(5, 0.5 + 1.1 * rows), dpi=80, layout="constrained")
     axes = list(figure.subplots(rows, columns, sharey=True, squeeze=False).flat)
     for spare in axes[n:]:
         spare.remove()
@@ -300,7 +317,7 @@ def plot_scene_f1(
     _legend(ax, [_dot("oracle thresholds", filled=True), _dot("validated", filled=False)], columns=2)
     return ax
 
-# %% ../nbs/30_plots.ipynb #fd04fa5d
+# %% ../nbs/30_plots.ipynb #5d87b4f8
 def plot_timeline(
     soft: np.ndarray,  # (S, C) soft labels of one recording, in [0, 1]
     scores: np.ndarray,  # (S, C) its scores; drawn clipped to [0, 1]
@@ -322,7 +339,7 @@ def plot_timeline(
         _strip(ax, decisions[:, c], edges, c + 0.12, colour)
     heights = np.where((thresholds >= 0) & (thresholds <= 1), np.arange(len(classes)) - 0.75 * thresholds, np.nan)
     ax.hlines(heights, 0, edges[-1], color="0.3", linewidth=0.7, linestyle=(0, (4, 3)))
-    ax.set_yticks(np.arange(len(classes)) - 0.3, labels=list(classes))
+    ax.set_yticks(np.arange(len(classes)) - 0.3, labels=[_plain(name) for name in classes])
     ax.tick_params(axis="y", length=0)
     ax.set(xlim=(0, edges[-1]), ylim=(len(classes) - 0.7, -0.85), xlabel="time (s)")
     ax.spines[["top", "right", "left"]].set_visible(False)
@@ -347,7 +364,7 @@ def _timeline_legend() -> list:
         Line2D([], [], color=_COLOURS["car"], linewidth=3, label="decision"),
     ]
 
-# %% ../nbs/30_plots.ipynb #6c4f8f10
+# %% ../nbs/30_plots.ipynb #58aa17a4
 def plot_label_map(
     values: np.ndarray,  # (S, C) soft labels or scores; drawn clipped to [0, 1]
     classes: Sequence[str],  # C class names
@@ -361,7 +378,7 @@ def plot_label_map(
     shades = 1 - np.clip(values.T, 0, 1)[..., None] * (1 - full[:, None])  # (C, S, 3)
     extent = (0, len(values) * segment_s, len(classes) - 0.5, -0.5)
     ax.imshow(shades, aspect="auto", interpolation="nearest", extent=extent)
-    ax.set_yticks(range(len(classes)), labels=list(classes))
+    ax.set_yticks(range(len(classes)), labels=[_plain(name) for name in classes])
     ax.tick_params(axis="y", length=0)
     ax.set_xlabel("time (s)")
     for row in range(1, len(classes)):
