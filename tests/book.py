@@ -93,7 +93,7 @@ def run(
     library: bool = False,  # take exported names from the installed library, not from the cells
     limit_s: float = 3600,  # for the whole chapter
 ) -> NotebookNode:
-    """Run one chapter and return it with its outputs; raises `ChapterError` naming the cell that failed or took long."""
+    """Run one chapter, return it with its outputs; raises `ChapterError` naming the cell that failed or lingered."""
     notebook = nbformat.read(path, as_version=4)
     if library:
         notebook = with_library(notebook)
@@ -127,6 +127,7 @@ def _client(notebook: NotebookNode, folder: Path, home: Path) -> NotebookClient:
         skip_cells_with_tag=PASSED_OVER,
         coalesce_streams=True,
         record_timing=False,
+        store_widget_state=False,  # a chapter keeps pictures of widgets, never their state
         config=Config({"KernelManager": sockets}),
     )
 

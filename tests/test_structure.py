@@ -337,11 +337,14 @@ def faults_of_function(name: str, node: ast.FunctionDef, comments: dict[int, str
         comment = comments.get(argument.end_lineno, "")
         if argument.annotation is None:
             yield f"{name}({argument.arg}) has no type"
-        if not comment:
+        if not comment and not text_of(argument).startswith(
+            "Param('"
+        ):  # fastcore's, for options that a type cannot say
             yield f"{name}({argument.arg}) has no comment on its line"
         elif lacks_shape(argument.annotation, comment):
             yield f"{name}({argument.arg}) is an array: its comment lacks a shape or a unit"
-    if node.returns is None and node.name != "__init__":
+    is_command = any(ast.unparse(decorator) == "call_parse" for decorator in node.decorator_list)
+    if node.returns is None and node.name != "__init__" and not is_command:
         yield f"{name} does not say what it returns"
     elif node.returns is not None and ast.unparse(node.returns) not in NOTHING and not is_property(node):
         comment = comments.get(node.returns.end_lineno, "")
@@ -349,6 +352,11 @@ def faults_of_function(name: str, node: ast.FunctionDef, comments: dict[int, str
             yield f"{name} returns something without a comment"
         elif lacks_shape(node.returns, comment):
             yield f"{name} returns an array: its comment lacks a shape or a unit"
+
+
+def text_of(argument: ast.arg) -> str:
+    """An argument's type as text; empty where it has none."""
+    return ast.unparse(argument.annotation) if argument.annotation else ""
 
 
 def test_what_a_function_does_not_say_is_found():
