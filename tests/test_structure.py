@@ -229,7 +229,8 @@ def first_line(cell: NotebookNode) -> str:
 
 def faults_of(output: NotebookNode) -> Iterator[str]:
     """What a reader of a committed output should be spared."""
-    size = len(json.dumps(output)) / 1000
+    encoded = len(output.get("data", {}).get("image/png", ""))
+    size = (len(json.dumps(output)) - encoded / 4) / 1000  # a picture's own bytes, not their letters
     if size > OUTPUT_KB:
         yield f"an output of {size:.0f} KB, over {OUTPUT_KB}"
     if output.output_type == "error":
@@ -337,9 +338,7 @@ def faults_of_function(name: str, node: ast.FunctionDef, comments: dict[int, str
         comment = comments.get(argument.end_lineno, "")
         if argument.annotation is None:
             yield f"{name}({argument.arg}) has no type"
-        if not comment and not text_of(argument).startswith(
-            "Param('"
-        ):  # fastcore's, for options that a type cannot say
+        if not comment and not text_of(argument).startswith("Param("):  # fastcore's: its first argument is the help
             yield f"{name}({argument.arg}) has no comment on its line"
         elif lacks_shape(argument.annotation, comment):
             yield f"{name}({argument.arg}) is an array: its comment lacks a shape or a unit"
