@@ -229,17 +229,17 @@ def format_comparison(
         )
     return "\n".join(lines)
 
-# %% ../nbs/49_cli.ipynb #1a40f802
+# %% ../nbs/49_cli.ipynb #c732ac4e
 @call_parse
 def sedsoft_report(
     run: str,  # a run folder, at least one fold of it finished
-    data: str | None = None,  # the corpus folder, where it is not where it was
+    data: str | None = None,  # the corpus folder; without it, pictures that need labels stay as they are
 ):
-    """Write the report page of a run again."""
+    """Write the report page of a run again, and say where it is."""
     with readable_errors():
         opened = open_run(run)
-        corpus = read_corpus(data or opened.corpus["root"])
-        print(write_report(opened, threshold_data(judge_run(opened, corpus))))
+        judged = None if data is None else threshold_data(judge_run(opened, read_corpus(data)))
+        print(write_report(opened, judged))
 
 # %% ../nbs/49_cli.ipynb #f8aaf98b
 @call_parse

@@ -1,0 +1,166 @@
+"""The commands as a person calls them: what they print, what they leave, how they end."""
+
+import json
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+from toy import toy_config, write_toy
+
+import sedsoft.cli as cli
+from sedsoft.core import write_config
+from sedsoft.corpus import Corpus
+from sedsoft.soundscapes import SoundscapeSpec, write_soundscapes
+
+COMMANDS = ("sedsoft_prepare", "sedsoft_train", "sedsoft_evaluate", "sedsoft_report", "sedsoft_demo")
+
+
+def call(command: str, *arguments: object) -> subprocess.CompletedProcess:
+    """Call a command in a process of its own."""
+    program = Path(sys.executable).with_name(command)
+    return subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cli")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEDSOFT_CACHE", str(folder / "cache"))
+
+
+@pytest.fixture(scope="module")
+def toy(folder: Path) -> Corpus:
+    return write_toy(folder / "toy")
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path, toy: Corpus) -> subprocess.CompletedProcess:
+    """A run on two folds, by command."""
+    write_config(folder / "toy.toml", toy_config())
+    arguments = ("--data", toy.root, "--out", folder / "run", "--folds", "1,2", "--seed", "7")
+    return call("sedsoft_train", folder / "toy.toml", *arguments, "--set", "training.epochs=2", "--set", "name=tiny")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_reads_like_the_docs(command: str):
+    done = call(command, "--help")
+    assert done.returncode == 0
+    assert getattr(cli, command).__doc__.split(":")[0] in " ".join(done.stdout.split())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_misuse_ends_with_two(command: str):
+    done = call(command, "--no_such_option")
+    assert done.returncode == 2
+    assert "usage:" in done.stderr
+
+
+def test_prepare_summarises(toy: Corpus):
+    done = call("sedsoft_prepare", toy.root)
+    assert done.returncode == 0
+    assert "6 recordings, 1.0 minutes, nothing wrong" in done.stdout
+    assert "buzz" in done.stdout
+    assert "folds: made by recording and scene" in done.stdout
+
+
+def test_prepare_lists_everything_wrong(tmp_path: Path):
+    write_toy(tmp_path / "toy")
+    table = tmp_path / "toy" / "labels.csv"
+    lines = table.read_text().splitlines()
+    lines[1] = lines[1].replace("1.0", "1.5")
+    lines[2] = lines[2].replace("park_0", "park_9")
+    table.write_text("\n".join(lines))
+    (tmp_path / "toy" / "audio" / "street_1.wav").write_bytes(b"")
+    done = call("sedsoft_prepare", tmp_path / "toy")
+    assert done.returncode == 1
+    assert "problems" in done.stderr
+    for words in ("labels.csv, line 2", "1.5", "park_9", "street_1.wav"):
+        assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_train_says_what_it_does_and_ends_with_a_report(trained: subprocess.CompletedProcess, folder: Path):
+    assert trained.returncode == 0, trained.stderr
+    assert trained.stdout.startswith("tiny, seed 7: folds 1, 2 of 6 recordings")
+    for words in ("up to 2 epochs", "F1_MO", "validated F1", "buzz", "report.html"):
+        assert words in trained.stdout
+    assert (folder / "run" / "report.html").is_file()
+    metrics = json.loads((folder / "run" / "metrics.json").read_text())
+    assert metrics["folds"] == [1, 2]
+    assert set(metrics["per_class"]) == {"buzz", "hiss"}
+
+
+@pytest.mark.usefixtures("trained")
+def test_evaluate_a_run_and_the_scores_of_a_stranger(folder: Path, toy: Corpus):
+    figures = folder / "figures.json"
+    run = call("sedsoft_evaluate", folder / "run", "--data", toy.root, "--json", figures, "--against", folder / "run")
+    assert run.returncode == 0, run.stderr
+    assert "= +0.00 points" in run.stdout
+    assert json.loads(figures.read_text())["against"]["f1_mo"]["difference"] == 0
+    done = call("sedsoft_train", folder / "toy.toml", "--data", toy.root, "--out", folder / "all")
+    assert done.returncode == 0, done.stderr
+    scores = call("sedsoft_evaluate", folder / "all" / "scores", "--data", toy.root, "--json", figures)
+    assert scores.returncode == 0, scores.stderr
+    assert "these scores bring no thresholds" in scores.stdout
+    metrics = json.loads((folder / "all" / "metrics.json").read_text())
+    foreign = json.loads(figures.read_text())
+    assert foreign["f1_mo"] == metrics["f1_mo"]
+    assert foreign["f1_validated"] is None
+    (folder / "all" / "scores" / "park_0.tsv").rename(folder / "park_0.tsv")
+    missing = call("sedsoft_evaluate", folder / "all" / "scores", "--data", toy.root)
+    assert missing.returncode == 1
+    assert "park_0" in missing.stderr
+
+
+@pytest.mark.usefixtures("trained")
+def test_report_again(folder: Path):
+    page = folder / "run" / "report.html"
+    before = page.read_bytes()
+    page.unlink()
+    done = call("sedsoft_report", folder / "run")
+    assert done.returncode == 0, done.stderr
+    assert page.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["baselin", "--data", "{toy}", "--out", "{new}"], 'baselin: no such file, and unknown configuration "baselin"'),
+        (["demo", "--data", "{new}", "--out", "{new}"], "no such folder"),
+        (["demo", "--data", "{toy}", "--out", "{toy}"], "is not empty, and no run"),
+        (["demo", "--data", "{toy}", "--out", "{new}", "--folds", "9"], "fold is 9, must be one of 1, 2, 3, 4, 5"),
+        (["demo", "--data", "{toy}", "--out", "{new}", "--folds", "one"], '--folds is "one"'),
+        (["demo", "--data", "{toy}", "--out", "{new}", "--set", "training.epoch=2"], 'nearest: "epochs"'),
+        (["demo", "--data", "{toy}", "--out", "{new}", "--set", "training.epochs=0"], "epochs is 0"),
+        (["demo", "--data", "{toy}", "--out", "{new}", "--set", "features.hop=4800"], "hop is 4800"),
+    ],
+)
+def test_refusals_are_one_message_and_leave_nothing(arguments: list[str], words: str, toy: Corpus, tmp_path: Path):
+    places = {"toy": toy.root, "new": tmp_path / "new"}
+    done = call("sedsoft_train", *[argument.format(**places) for argument in arguments])
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_demo_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    spec = SoundscapeSpec(duration_s=20.0)
+    monkeypatch.setattr(cli, "write_soundscapes", partial(write_soundscapes, spec=spec, n_jobs=1))
+    monkeypatch.setattr(cli, "find_config", lambda name: toy_config("training.epochs=1"))
+    cli.sedsoft_demo(out=tmp_path / "demo")
+    first = capsys.readouterr().out
+    assert first.startswith(f"writing soundscapes to {tmp_path / 'demo_corpus'}")
+    pages = (tmp_path / "demo" / "report.html").read_bytes()
+    cli.sedsoft_demo(out=tmp_path / "demo")
+    second = capsys.readouterr().out
+    assert f"{tmp_path / 'demo'} is finished" in second
+    for said in (first, second):
+        assert "What to look at" in said
+        assert "brakes_squeaking" in said
+    assert (tmp_path / "demo" / "report.html").read_bytes() == pages
