@@ -7,7 +7,7 @@ __all__ = ['ThresholdData', 'threshold_data', 'ThresholdState', 'Move', 'SetAll'
            'class_counts', 'slider_range', 'f1_hill', 'threshold_text', 'Panel', 'panel', 'timeline_figure',
            'ThresholdExplorer']
 
-# %% ../nbs/32_explorers.ipynb #6a54f5fb
+# %% ../nbs/32_explorers.ipynb #0f71d1fd
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,6 @@ from importlib import resources
 import ipywidgets as widgets
 import numpy as np
 import pandas as pd
-from IPython.display import display
 from matplotlib.figure import Figure
 
 from .evaluation import Judged
@@ -26,7 +25,7 @@ from .labels import is_hard
 from .metrics import ThresholdCurve, best_f1, threshold_curve, with_f1
 from .plots import class_colours, counts_over, plot_timeline, to_png
 
-# %% ../nbs/32_explorers.ipynb #a065cd14
+# %% ../nbs/32_explorers.ipynb #2b3f9554
 @dataclass(frozen=True, eq=False)
 class ThresholdData:
     """Scores and labels of a run's test recordings, and the thresholds that were chosen for them."""
@@ -48,6 +47,8 @@ class ThresholdData:
         counts = (len(self.names), len(self.lengths), len(self.folds))
         if len(set(counts)) > 1:
             raise ValueError("{} names, {} lengths, {} folds: give each recording one".format(*counts))
+        if np.shape(self.oracle) != shape[1:]:
+            raise ValueError(f"oracle thresholds have shape {np.shape(self.oracle)}, must be {shape[1:]}: one a class")
         missing = set(self.folds) - set(self.validated)
         if self.validated and missing:
             raise ValueError(f"no validated thresholds for fold {min(missing)}")
@@ -263,7 +264,7 @@ def timeline_figure(
     plot_timeline(data.soft[rows], data.scores[rows], data.classes, thresholds, figure.add_subplot())
     return figure
 
-# %% ../nbs/32_explorers.ipynb #f4de02fd
+# %% ../nbs/32_explorers.ipynb #d3f5a3bb
 class ThresholdExplorer:
     """A slider a class, F1 and counts that follow, and one recording's timeline; shows itself in a notebook."""
 
@@ -291,9 +292,9 @@ class ThresholdExplorer:
         self._show()
         self._draw_soon()
 
-    def _ipython_display_(self) -> None:
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict:
         """Show the widget where the explorer is the last line of a cell."""
-        display(self.widget)
+        return self.widget._repr_mimebundle_(include=include, exclude=exclude)
 
     def _make_slider(self, c: int) -> widgets.FloatSlider:
         """The slider of one class."""

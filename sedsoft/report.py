@@ -257,7 +257,7 @@ def _timeline(data: ThresholdData, figure: Figure) -> None:
     ax = plot_timeline(data.soft[rows], data.scores[rows], data.classes, thresholds, figure.add_subplot())
     ax.set_xlabel(f"time (s) in {data.names[recording]}".replace("$", r"\$"))
 
-# %% ../nbs/44_report.ipynb #ad1d7642
+# %% ../nbs/44_report.ipynb #bd6ac881
 def report_html(
     report: Report,  # everything that it shows
 ) -> str:  # an HTML page that needs no other file
@@ -297,7 +297,7 @@ def _subtitle(report: Report) -> str:
 
 def _remarks(metrics: Mapping, thresholds: Mapping[int, Mapping[str, float | None]]) -> list[str]:
     """What a reader must know before believing the figures."""
-    silent = [name for name, row in metrics["per_class"].items() if row.get("f1") is None]
+    silent = [name for name, row in metrics["per_class"].items() if percent(row.get("f1")) == "–"]
     lines = []
     if silent:
         lines.append(f"Without positives, and so left out of the means: {', '.join(silent)}.")

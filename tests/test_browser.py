@@ -1,8 +1,8 @@
-"""The explorer in a real browser: JupyterLab runs it, a slider is dragged, the numbers follow.
+"""The explorer and the report in a real browser: a slider is dragged, the numbers follow; a page is read offline.
 
 Needs playwright (`pip install playwright`) and a Chromium (Debian: `apt-get install chromium`); where one is missing,
-in CI as well, the test is skipped and says so. The explorer's logic is tested without a browser in its chapter.
-`SEDSOFT_SCREENSHOT=nbs/images/threshold_explorer.png` makes it renew the chapter's picture.
+in CI as well, the tests are skipped and say so. What explorer and report do is tested without a browser in their
+chapters. `SEDSOFT_SCREENSHOTS=nbs/images` makes these tests renew the chapters' pictures.
 """
 
 import io
@@ -19,11 +19,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
+import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
+from sedsoft.evaluation import ReferenceRecording, evaluate, judge
+from sedsoft.explorers import threshold_data
+from sedsoft.labels import EVALUATED, SCENES
+from sedsoft.report import Report, report_html, report_pictures
+from sedsoft.scores import frame_scores
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-SCREENSHOT = os.environ.get("SEDSOFT_SCREENSHOT")  # where to keep a picture of the explorer; unset: nowhere
+SCREENSHOTS = os.environ.get("SEDSOFT_SCREENSHOTS")  # the folder for pictures; unset: none are kept
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
 CELL = """
 import numpy as np
@@ -117,12 +125,12 @@ def row_of(page, c: int) -> list[str]:
     return page.locator(".sedsoft-row").nth(c + 1).inner_text().split()
 
 
-def keep_picture(page, path: Path) -> None:
-    """Write a picture of all that is above the timeline, in 160 colours: small enough to stand beside a chapter."""
-    clip = page.locator(".sedsoft-explorer").bounding_box()
-    clip["height"] = page.locator(".sedsoft-explorer img").bounding_box()["y"] - clip["y"]
-    picture = Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")
-    picture.quantize(160, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
+def keep_picture(page, name: str, clip: dict[str, float]) -> None:
+    """Write a part of the page, in 160 colours: small enough to stand beside a chapter."""
+    if SCREENSHOTS:
+        picture = Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")
+        quantised = picture.quantize(160, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        quantised.save(Path(SCREENSHOTS) / name, optimize=True)
 
 
 def settled_row(page, c: int) -> list[str]:
@@ -172,8 +180,9 @@ def test_a_dragged_slider_moves_the_numbers(page, lab_url: str) -> None:
     )
     assert float(row_of(page, 1)[0]) == pytest.approx(float(after[0]) + 0.001)
 
-    if SCREENSHOT:
-        keep_picture(page, Path(SCREENSHOT))
+    clip = page.locator(".sedsoft-explorer").bounding_box()
+    clip["height"] = page.locator(".sedsoft-explorer img").bounding_box()["y"] - clip["y"]
+    keep_picture(page, "threshold_explorer.png", clip)
     page.get_by_role("button", name="validated").click()
     page.wait_for_function("() => document.querySelector('.sedsoft-mean').innerText.includes('validated')")
     assert row_of(page, 1)[:3] == ["0.400", "–", "0.600"]
@@ -181,3 +190,55 @@ def test_a_dragged_slider_moves_the_numbers(page, lab_url: str) -> None:
     page.wait_for_function("() => document.querySelector('.sedsoft-mean').innerText.includes('oracle')")
     assert row_of(page, 1) == before
     assert errors == []
+
+
+def made_up_report() -> Report:
+    """The report of a made-up run with eleven classes and five folds."""
+    rng = np.random.default_rng(0)
+    soft = rng.random((15, 100, 11)) ** (1 + np.arange(11))
+    scores = np.clip(soft + np.linspace(0.1, 0.3, 11) * rng.standard_normal(soft.shape), 0, 1)
+    names = [f"{scene}_{k:02}" for k in range(3) for scene in SCENES]
+    tables = {name: frame_scores(name, EVALUATED, scores[r], 1.0) for r, name in enumerate(names)}
+    references = [ReferenceRecording(name, name[:-3], r // 3 + 1, 100.0, soft[r]) for r, name in enumerate(names)]
+    thresholds = {fold: np.clip(0.5 + 0.06 * rng.standard_normal(11), 0, 1) for fold in range(1, 6)}
+    thresholds[2][6] = np.inf
+    judged = judge(tables, references, EVALUATED, thresholds)
+    metrics = evaluate(judged, rng, n_resamples=100)
+    losses = {"train_loss": 0.1 / np.arange(1, 9), "val_loss": 0.02 + 0.1 / np.arange(1, 9)}
+    history = pd.DataFrame({"fold": 1, "epoch": np.arange(1, 9), **losses, "is_best": True})
+    pictures = report_pictures(metrics, history, threshold_data(judged))
+    named = {
+        fold: dict(zip(EVALUATED, [None if np.isinf(x) else float(x) for x in row], strict=True))
+        for fold, row in thresholds.items()
+    }
+    corpus = {"recordings": dict.fromkeys(names)}
+    return Report("crnn, seed 0", metrics, corpus, {"seed": 0}, {"cores": 2}, named, "sedsoft_train crnn", pictures)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_report_is_read_offline(page, tmp_path: Path, scheme: str) -> None:
+    path, asked, errors = tmp_path / "report.html", [], []
+    path.write_text(report_html(made_up_report()), encoding="utf-8")
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: errors.append(message.text))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.set_viewport_size({"width": 1100, "height": 980})
+    page.emulate_media(color_scheme=scheme)
+    page.goto(path.as_uri())
+    assert {url.partition(":")[0] for url in asked} <= {"file", "data"}
+    assert errors == []
+    images = page.locator("img")
+    assert images.count() == 8
+    assert all(images.evaluate_all("all => all.map(image => image.complete && image.naturalWidth > 300)"))
+    width = page.evaluate("() => document.documentElement.scrollWidth")
+    assert width == 1100  # nothing sticks out
+    cells = (
+        page.locator("table")
+        .first.locator("td")
+        .evaluate_all("all => all.map(cell => cell.getBoundingClientRect().right)")
+    )
+    assert max(cells) <= 1100
+    background = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
+    assert background == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(22, 24, 27)")
+    if scheme == "light":
+        keep_picture(page, "report.png", {"x": 0, "y": 0, "width": 1100, "height": 935})
