@@ -62,19 +62,21 @@ def select_classes(
     columns = [scores.classes.index(name) for name in classes]
     return replace(scores, classes=tuple(classes), values=scores.values[:, columns])
 
-# %% ../nbs/20_scores.ipynb #575f9567
+# %% ../nbs/20_scores.ipynb #de89970b
 def max_between(
     values: np.ndarray,  # (T, C) scores of frames
     edges_s: np.ndarray,  # (T + 1,) rising times
     boundaries_s: np.ndarray,  # (S + 1,) rising times
 ) -> np.ndarray:  # (S, C) highest score of the frames that overlap [boundary k, boundary k + 1); 0 where none does
     """Gather frames into segments by their maximum."""
+    n_segments = len(boundaries_s) - 1
+    n_frames = int(np.searchsorted(edges_s, boundaries_s[1]))
+    n_whole = n_frames * n_segments
+    if 0 < n_whole < len(edges_s) and (edges_s[: n_whole + 1 : n_frames] == boundaries_s).all():
+        frames = values[:n_whole].reshape(n_segments, n_frames, -1)
+        return reduce(np.maximum, frames.swapaxes(0, 1))  # three times as fast as frames.max(axis=1)
     first = np.maximum(np.searchsorted(edges_s, boundaries_s[:-1], side="right") - 1, 0)
     end = np.minimum(np.searchsorted(edges_s, boundaries_s[1:], side="left"), len(values))
-    n_frames = end[0] - first[0]
-    if n_frames > 0 and (np.diff(first) == n_frames).all() and (end == first + n_frames).all():
-        frames = values[first[0] : end[-1]].reshape(len(first), n_frames, -1)
-        return reduce(np.maximum, frames.swapaxes(0, 1))  # three times as fast as frames.max(axis=1)
     padded = np.concatenate([values, np.zeros_like(values[:1])])  # so that an index of T exists
     pairs = np.stack([first, end], axis=1).ravel()
     highest = np.maximum.reduceat(padded, pairs, axis=0)[::2]
