@@ -40,7 +40,7 @@ def _to_first_peak(levels: Tensor, peaks: Tensor, slope: Tensor) -> Iterator[Ten
         slope.sub_(here)
         yield here
 
-# %% ../nbs/09_block.ipynb #b6c0a80b
+# %% ../nbs/09_block.ipynb #3942c744
 def rounded_share(
     share: float,  # in [0, 1)
 ) -> float:  # nearest multiple of 1/65536 below 1
@@ -49,9 +49,9 @@ def rounded_share(
 
 
 def draw_kept(
-    like: Tensor,  # shape and dtype of the result
+    like: Tensor,  # (...) any shape, the result's; its values do not matter
     share: float,  # to be dropped, in [0, 1), rounded to 1/65536
-) -> Tensor:  # 0.0 where dropped, 1.0 where kept
+) -> Tensor:  # (...) 0.0 where dropped, 1.0 where kept
     """Draw what dropout keeps, from torch's generator."""
     n = like.numel()
     words = torch.empty(-(-n // 4), dtype=torch.int64).random_(-(2**63), None)
@@ -146,7 +146,7 @@ def _convolve(patches: Tensor, filters: Tensor) -> Tensor:
         torch.mm(patch, filters, out=level)
     return z
 
-# %% ../nbs/09_block.ipynb #8ce563e5
+# %% ../nbs/09_block.ipynb #a699a505
 def _pool_patches(patches: Tensor, filters: Tensor, scale: Tensor, shift: Tensor, dropout: float) -> Tensor:
     """(pool, n, 9) patches to (n, C): convolve, take the maximum, scale, shift, rectify, drop; slice by slice."""
     outputs = patches.new_empty(patches.shape[1], filters.shape[1])
@@ -205,7 +205,7 @@ def first_layer(
     pool: int,  # neighbouring bands that become one, in [1, M]
     eps: float,  # added to the variance, > 0
     dropout: float,  # share that is set to 0, in [0, 1)
-) -> tuple[Tensor, Tensor, Tensor]:  # as `normalise_and_pool` gives of the convolved features
+) -> tuple[Tensor, Tensor, Tensor]:  # (B, C, T, M // pool) outputs; (C,) mean and (C,) variance of the convolution
     """Convolve one channel and do as `normalise_and_pool`, without ever holding what the convolution gives."""
     return _FirstLayer.apply(x, weight, gain, shift, pool, eps, dropout)
 
