@@ -31,7 +31,7 @@ from .scores import Scores, frame_scores, read_score_folder, segment_scores, wri
 from .thresholds import read_thresholds, validated_thresholds, write_thresholds
 from .training import Epoch, choose_device, fit, state_from_file, state_to_file
 
-# %% ../nbs/40_experiment.ipynb #e5ace9ad
+# %% ../nbs/40_experiment.ipynb #2f9bb13d
 @dataclass(frozen=True)
 class Material:
     """What the folds of an experiment learn from and are scored on, by recording."""
@@ -49,7 +49,7 @@ def gather(
     corpus: Corpus,  # recordings and labels
     spec: FeatureSpec,  # the front end
     recordings: Sequence[Recording] | None = None,  # which; None: all
-) -> Material:
+) -> Material:  # by recording, in memory
     """Read the features and soft labels of recordings, through the cache."""
     chosen = corpus.recordings if recordings is None else recordings
     cache = FeatureCache(cache_folder() / "features")

@@ -130,7 +130,7 @@ def test_report_again(folder: Path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["baselin", "--data", "{toy}", "--out", "{new}"], 'baselin: no such file, and unknown configuration "baselin"'),
+        (["baselin", "--data", "{toy}", "--out", "{new}"], 'unknown configuration "baselin"; nearest: "baseline"'),
         (["demo", "--data", "{new}", "--out", "{new}"], "no such folder"),
         (["demo", "--data", "{toy}", "--out", "{toy}"], "is not empty, and no run"),
         (["demo", "--data", "{toy}", "--out", "{new}", "--folds", "9"], "fold is 9, must be one of 1, 2, 3, 4, 5"),
