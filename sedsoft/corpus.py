@@ -168,14 +168,13 @@ def _fold_file(fold: int, split: str) -> str:
     """Where a split of a fold is written, below the corpus."""
     return f"{FOLDS}/fold{fold}_{split}.csv"
 
-# %% ../nbs/03_corpus.ipynb #6cfbf253
+# %% ../nbs/03_corpus.ipynb #5406366d
 def read_folds(
     folder: Path,  # holds fold<k>_train.csv, fold<k>_val.csv and fold<k>_test.csv
     recordings: Sequence[Recording],  # those that may be meant
 ) -> tuple[dict[int, Fold], list[str]]:  # number -> fold; file and reason of what is wrong, a line each
-    """Read the folds in a folder; a name that no recording has is left as it stands."""
+    """Read the folds in a folder; what is not <scene>/<recording> is left as it stands, as a name of its own."""
     known = {f"{recording.scene}/{recording.name}": recording.name for recording in recordings}
-    known |= {recording.name: recording.name for recording in recordings}
     matches = (re.fullmatch(r"fold(\d+)_(?:train|val|test)\.csv", path.name) for path in folder.iterdir())
     numbers = sorted({int(match[1]) for match in matches if match})
     problems = [] if numbers else [f"{FOLDS}: holds no {', no '.join(f'fold1_{split}.csv' for split in SPLITS)}"]
@@ -427,7 +426,7 @@ def _given_scenes(rows: pd.DataFrame, folders: dict[str, str]) -> tuple[dict[str
         faults.append((line, f'scene of {name} is "{scene}", was "{scenes[name]}" before'))
     return scenes, faults
 
-# %% ../nbs/03_corpus.ipynb #92c79e6f
+# %% ../nbs/03_corpus.ipynb #6b618914
 def read_corpus(
     root: str | Path,  # a folder in MAESTRO's layout, or of audio with one CSV
 ) -> Corpus:  # complete and without contradiction
@@ -480,7 +479,7 @@ def _measured(root: Path, draft: _Draft) -> tuple[list[Recording], list[str]]:
 
 def _find_beyond(labels: pd.DataFrame, duration_s: float) -> str:
     """Say which labels end after the second in which the recording ends."""
-    beyond = labels[labels["offset"] > np.ceil(duration_s - 1e-6)]
+    beyond = labels[labels["offset"] > np.ceil(duration_s)]
     if beyond.empty:
         return ""
     label, offset = beyond.iloc[0][["label", "offset"]]

@@ -274,6 +274,14 @@ def test_a_scene_that_was_left_out_is_no_fault_but_a_lost_recording_is(maestro):
     assert read_corpus(maestro).scenes == ("city_center",)
 
 
+def test_a_name_with_an_accent_is_read_whatever_its_form(maestro):
+    write_quiet(maestro / "development_audio" / "city_center" / "caf\u00e9_90.wav")
+    write_quiet(maestro / "development_audio" / "city_center" / "cafe\u0301_91.wav")
+    for name in ("caf\u00e9_90", "cafe\u0301_91"):
+        (annotation(maestro, "city_center_91").parent / f"{name}.txt").write_text("0\t1\tcar\t0.5\n")
+    assert read_corpus(maestro)["caf\u00e9_91"].scene == "city_center"
+
+
 def test_hidden_files_are_passed_over_and_links_are_followed(maestro, tmp_path):
     write_quiet(maestro / "development_audio" / "city_center" / "._city_center_91.wav")
     annotation(maestro, "city_center_91").with_name("._city_center_91.txt").write_bytes(b"\x00\xff")
@@ -464,6 +472,7 @@ def test_letters_with_accents_are_the_same_in_every_form(tmp_path):
 def test_a_table_with_a_mark_and_other_line_ends_is_read(garden):
     text = "\ufeff" + GARDEN.replace("\n", "\r\n")
     (garden / "labels.csv").write_bytes(text.encode())
+    (garden / "._labels.csv").write_bytes(b"\x00")
     assert check_corpus(garden) == []
 
 
