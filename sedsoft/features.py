@@ -131,43 +131,63 @@ def mel_filters(
         raise ValueError(f"{found} (one every {spec.sr / spec.win:g} Hz): use fewer bands or a longer win")
     return filters
 
-# %% ../nbs/05_features.ipynb #a0ad644f
+# %% ../nbs/05_features.ipynb #c6b2f9a0
 FLOOR = 1e-5  # magnitudes below this count as this in a logarithm (the report's published code)
-BATCH = 16  # frames transformed at once
+BATCH = 8  # frames transformed at once
 
 
 @lru_cache(maxsize=8)
-def _tables(spec: FeatureSpec) -> tuple[np.ndarray, np.ndarray]:
-    """The Hann window (win,), in double precision, and the mel filters (bins, M) of a front end; not to be changed."""
-    return scipy.signal.get_window("hann", spec.win), mel_filters(spec)
+def _tables(spec: FeatureSpec) -> tuple[np.ndarray, list[tuple[slice, slice, np.ndarray]]]:
+    """The Hann window (win,), in double precision, and the filters by groups of bands: bins, bands, weights."""
+    filters, groups = mel_filters(spec), []
+    for bands in np.array_split(np.arange(spec.n_mels), min(4, spec.n_mels)):
+        used = np.flatnonzero(filters[:, bands].any(axis=1))
+        group = slice(used[0], used[-1] + 1), slice(bands[0], bands[-1] + 1)
+        groups.append((*group, np.ascontiguousarray(filters[group])))
+    return scipy.signal.get_window("hann", spec.win), groups
 
 
 def _frames(samples: np.ndarray, n_frames: int, spec: FeatureSpec) -> np.ndarray:
     """Features (T, M) of the first frames of (N,) samples; here frame i begins at sample i * hop."""
-    window, filters = _tables(spec)
+    window, groups = _tables(spec)
     views = np.lib.stride_tricks.sliding_window_view(samples, spec.win)[:: spec.hop]  # (T, win), nothing is copied
     features = np.empty((n_frames, spec.n_mels), np.float32)
     for i in range(0, n_frames, BATCH):
+        batch = slice(i, min(i + BATCH, n_frames))
         with np.errstate(invalid="ignore"):  # what is not finite is refused by name later
-            spectrum = scipy.fft.rfft(views[i : min(i + BATCH, n_frames)] * window)  # (BATCH, bins), double
-            features[i : i + BATCH] = np.abs(spectrum.astype(np.complex64)) @ filters
+            spectrum = scipy.fft.rfft(views[batch] * window, overwrite_x=True)  # (BATCH, bins), double
+            magnitudes = np.abs(spectrum.astype(np.complex64))
+            for bins, bands, weights in groups:
+                features[batch, bands] = magnitudes[:, bins] @ weights
     return np.log(np.maximum(features, FLOOR)) if spec.scale == "log" else features
 
-# %% ../nbs/05_features.ipynb #12c8f7b3
+# %% ../nbs/05_features.ipynb #ab5f035e
 def _padded(blocks: Iterable[np.ndarray], spec: FeatureSpec, n_least: int) -> Iterator[np.ndarray]:
     """A recording in blocks, filled with silence to a least length, with what a front end adds at both ends."""
     pad, mode = (spec.win // 2, "constant") if spec.centred else ((spec.win - spec.hop) // 2, "reflect")
-    held, n_seen, n_before = np.zeros(0, np.float32), 0, pad
+    held, n_seen, begun = np.zeros(0, np.float32), 0, False
     for block in blocks:
-        held, n_seen = np.concatenate([held, block]), n_seen + len(block)
-        n_ready = len(held) - (pad + 1)
-        if n_ready > pad:
-            yield np.pad(held[:n_ready], (n_before, 0), mode=mode)
-            held, n_before = held[n_ready:], 0
+        n_seen += len(block)
+        if begun:
+            yield block
+            held = np.concatenate([held, block[-pad - 1 :]])[-pad - 1 :]
+            continue
+        held = _join(held, block)
+        if len(held) > pad:
+            yield np.pad(held, (pad, 0), mode=mode)
+            held, begun = held[-pad - 1 :], True
     n_missing = max(0, n_least - n_seen)
     if n_seen == 0 or n_missing >= spec.sr * SEGMENT_S:
         raise ValueError(f"there are {n_seen / spec.sr:g} s of audio, too few for {n_least / spec.sr:g} s of frames")
-    yield np.pad(np.concatenate([held, np.zeros(n_missing, np.float32)]), (n_before, pad), mode=mode)
+    end = _join(held, np.zeros(n_missing, np.float32))
+    yield np.pad(end, (0, pad), mode=mode)[len(held) :] if begun else np.pad(end, pad, mode=mode)
+
+
+def _join(samples: np.ndarray, block: np.ndarray) -> np.ndarray:
+    """Two pieces as one; without a copy where one is empty."""
+    if len(samples) == 0 or len(block) == 0:
+        return block if len(samples) == 0 else samples
+    return np.concatenate([samples, block])
 
 
 def stream_features(
@@ -184,7 +204,7 @@ def stream_features(
     n_least = n_frames * spec.hop if n_frames else 0 if spec.centred else spec.hop
     samples, n_done = np.zeros(0, np.float32), 0
     for block in _padded(blocks, spec, n_least):
-        samples = np.concatenate([samples, block])
+        samples = _join(samples, block)
         n_ready = max(0, (len(samples) - spec.win) // spec.hop + 1)
         n_ready = min(n_ready, n_frames - n_done) if n_frames else n_ready
         if n_ready:
@@ -312,7 +332,7 @@ class FeatureCache:
         """The file of a key."""
         return Path(self.folder) / key[:2] / f"{key}.npy"
 
-# %% ../nbs/05_features.ipynb #6c25cc1e
+# %% ../nbs/05_features.ipynb #a68344ed
 def read_features(
     path: str | Path,  # an audio file
     spec: FeatureSpec,  # the front end
@@ -339,7 +359,7 @@ def read_features(
 def _compute(path: str | Path, spec: FeatureSpec, n_frames: int) -> np.ndarray:
     """Features (T, M) of a file, from its samples."""
     try:
-        return np.concatenate(list(stream_features(read_blocks(path, spec.sr, block_s=10.0), spec, n_frames)))
+        return np.concatenate(list(stream_features(read_blocks(path, spec.sr), spec, n_frames)))
     except FileError:
         raise
     except ValueError as error:
