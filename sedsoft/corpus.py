@@ -55,7 +55,7 @@ class Recording:
         """S, whole seconds; a recording of less than a second has one."""
         return max(1, int(self.duration_s + 1e-6))
 
-# %% ../nbs/03_corpus.ipynb #49f732c9
+# %% ../nbs/03_corpus.ipynb #11b39b49
 SPLITS: tuple[str, ...] = ("train", "val", "test")
 
 
@@ -80,7 +80,10 @@ class Corpus:
     folds_from: str  # where the folds come from, in words
     labels: dict[str, pd.DataFrame] = field(repr=False)  # recording -> onset, offset (s), label, value
 
-    def __getitem__(self, name: str) -> Recording:
+    def __getitem__(
+        self,
+        name: str,  # a recording
+    ) -> Recording:  # the one of that name
         """The recording of that name."""
         if name not in self._by_name:
             raise ValueError(unknown_name("recording", name, list(self._by_name), str(self.root)))
@@ -485,7 +488,7 @@ def _find_beyond(labels: pd.DataFrame, duration_s: float) -> str:
     label, offset = beyond.iloc[0][["label", "offset"]]
     return f'lasts {duration_s:.2f} s, labels beyond the end: {len(beyond)}, the first "{label}" until {offset:.2f} s'
 
-# %% ../nbs/03_corpus.ipynb #0c805e19
+# %% ../nbs/03_corpus.ipynb #c28ae94e
 def count_labels(
     corpus: Corpus,  # any
 ) -> pd.DataFrame:  # scene, label, soft_sum (seconds), n_hard (seconds); a row a scene and class
@@ -508,7 +511,7 @@ class Summary(NamedTuple):
 
 def summarise(
     corpus: Corpus,  # any
-) -> Summary:
+) -> Summary:  # tables of scenes, classes and folds
     """Summarise a corpus in three small tables."""
     groups = {scene: [r for r in corpus.recordings if r.scene == scene] for scene in corpus.scenes}
     sizes = {scene: _size(group) for scene, group in (groups | {"all": corpus.recordings}).items()}
