@@ -6,7 +6,7 @@
 __all__ = ['Loss', 'TrainingSpec', 'choose_device', 'epochs_since_best', 'next_learning_rate', 'is_over', 'train_epoch',
            'mean_loss', 'seeded', 'EpochRecord', 'TrainingState', 'Epoch', 'fit', 'state_to_file', 'state_from_file']
 
-# %% ../nbs/15_training.ipynb #4421b416
+# %% ../nbs/15_training.ipynb #b84a30d6
 import copy
 import dataclasses
 import json
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from .batches import Sequences, batches
@@ -147,7 +147,7 @@ def seeded(
         if on_mps:
             torch.mps.set_rng_state(before)
 
-# %% ../nbs/15_training.ipynb #369fd972
+# %% ../nbs/15_training.ipynb #64594a9b
 @dataclass(frozen=True)
 class EpochRecord:
     """What an epoch came to: a line of the history."""
@@ -188,16 +188,19 @@ def _keep_optimiser(optimiser: torch.optim.Optimizer, model: nn.Module) -> dict[
     return _copies({f"{name}/{entry}": tensor for name, entries in named for entry, tensor in entries.items()})
 
 
-def _restore_optimiser(optimiser: torch.optim.Optimizer, model: nn.Module, kept: dict[str, Tensor]) -> None:
-    """Give Adam back what `_keep_optimiser` kept."""
-    state = {}
+def _restore(model: nn.Module, optimiser: torch.optim.Optimizer, state: TrainingState) -> None:
+    """Give model and Adam back what the state kept of them; raises `ValueError` if it is another model's."""
+    try:
+        model.load_state_dict(state.model)
+    except RuntimeError as error:
+        raise ValueError(f"the state is another model's: {error}") from error
+    entries = {}
     for k, (name, _) in enumerate(model.named_parameters()):
-        entries = {key.rpartition("/")[2]: kept[key].clone() for key in kept if key.rpartition("/")[0] == name}
-        if entries:
-            state[k] = entries
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+        kept = {key.rpartition("/"): tensor for key, tensor in state.optimiser.items()}
+        entries[k] = {entry: tensor.clone() for (parameter, _, entry), tensor in kept.items() if parameter == name}
+    optimiser.load_state_dict({"state": entries, "param_groups": optimiser.state_dict()["param_groups"]})
 
-# %% ../nbs/15_training.ipynb #26b5dc53
+# %% ../nbs/15_training.ipynb #4c01a7f0
 def fit(
     model: nn.Module,  # features (B, T, M) -> logits (B, T, C), with its first weights; it is copied
     train: Sequences,  # to learn from
@@ -221,8 +224,7 @@ def fit(
     records, best = (), {}
     if state is not None:
         records, best = state.records, state.best
-        model.load_state_dict(state.model)
-        _restore_optimiser(optimiser, model, state.optimiser)
+        _restore(model, optimiser, state)
     while not is_over([record.val_loss for record in records], spec):
         record = _run_epoch(model, optimiser, (train, val), loss, spec, seed_key, records)
         records, now = (*records, record), _copies(model.state_dict())
@@ -249,7 +251,7 @@ def _run_epoch(model, optimiser, splits, loss, spec, seed_key, records) -> Epoch
         raise ValueError(f"epoch {epoch}, {error}; {cure}") from error
     return EpochRecord(epoch, train_loss, val_loss, learning_rate, val_loss < min(val_losses, default=math.inf))
 
-# %% ../nbs/15_training.ipynb #da8f4693
+# %% ../nbs/15_training.ipynb #69543c54
 def state_to_file(
     path: str | Path,  # the file to be written, .safetensors
     state: TrainingState,  # to be kept
@@ -259,7 +261,7 @@ def state_to_file(
     tensors = {f"{part}/{name}": tensor.clone() for part, named in parts.items() for name, tensor in named.items()}
     records = json.dumps([dataclasses.asdict(record) for record in state.records])
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={"records": records})
+        temporary.write_bytes(save(tensors, metadata={"records": records}))
 
 
 def state_from_file(
