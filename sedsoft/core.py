@@ -52,25 +52,31 @@ def unknown_name(
     hint = f'; nearest: "{folded[near[0]]}"' if near else ""
     return f'unknown {kind} "{name}"{hint} ({len(known)} known{", see " + where if where else ": " + ", ".join(known)})'
 
-# %% ../nbs/00_core.ipynb #eb06c75f
+# %% ../nbs/00_core.ipynb #6ee0bb0a
 @contextmanager
 def atomic_path(
     path: str | Path,  # the file to be written; its folder is made if need be
 ) -> Iterator[Path]:  # a temporary file beside it, to write into
-    """Write a file wholly or not at all: flushed to disk and renamed at the end, removed if anything fails."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=f".partial{path.suffix}")
-    os.close(handle)
-    temporary = Path(name)
+    """Write a file wholly or not at all: flushed to disk and renamed at the end, removed if anything fails.
+
+    Raises `FileError` with the file's name for what the system refuses, such as a full disk.
+    """
+    path, temporary = Path(path), None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=f".partial{path.suffix}")
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
+    except OSError as error:
+        raise FileError(path, f"could not be written: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
 def _umask() -> int:

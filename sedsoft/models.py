@@ -106,7 +106,7 @@ def to_scores(
     """Turn logits into scores."""
     return torch.sigmoid(logits) if activation == "sigmoid" else logits
 
-# %% ../nbs/14_models.ipynb #e20119da
+# %% ../nbs/14_models.ipynb #eca6faa8
 def save_detector(
     folder: str | Path,  # the model folder; made if need be
     detector: Detector,  # what to save
@@ -114,7 +114,7 @@ def save_detector(
     """Write `model.safetensors` and `config.json`, each wholly or not at all."""
     weights = {name: weight.detach().cpu().contiguous() for name, weight in detector.model.state_dict().items()}
     with atomic_path(Path(folder) / "model.safetensors") as temporary:
-        safetensors.torch.save_file(weights, temporary)
+        temporary.write_bytes(safetensors.torch.save(weights))
     standardiser = detector.standardiser
     content = {
         "classes": detector.classes,

@@ -71,7 +71,7 @@ def _n_epochs(out: Path) -> int:
 
 def test_run_folder_is_as_drawn(toy: Corpus, tmp_path: Path):
     run = run_experiment(tmp_path / "run", toy_config(), toy, folds=[1, 3])
-    write_report(run.path, toy)
+    write_report(run)
     tested = {name for fold in (1, 3) for name in toy.folds[fold].test}
     top = {"config.toml", "corpus.json", "environment.json", "metrics.json", "report.html"}
     assert {path.name for path in run.path.iterdir() if path.is_file()} == top
@@ -127,7 +127,7 @@ def test_full_disk_stops_the_run_and_loses_nothing(toy: Corpus, tmp_path: Path):
         [sys.executable, "-c", limited, *arguments], capture_output=True, text=True, env=environment, check=False
     )
     assert done.returncode == 1
-    assert "File too large" in done.stderr
+    assert "training.safetensors: could not be written: File too large" in done.stderr
     assert "Traceback" not in done.stderr
     assert not any(path.stat().st_size >= 60_000 for path in (tmp_path / "run").rglob("*") if path.is_file())
     subprocess.run([sys.executable, "-c", TRAIN, *arguments], check=True, capture_output=True)
