@@ -105,6 +105,7 @@ def test_own_classes_get_colours_that_stay() -> None:
     assert len(more) == 19  # colours come twice, no error
     assert more["car"] == plots.class_colours(["car"])["car"]
     assert plots.class_colours([]) == {}
+    assert plots.class_colours(["dog"]) == {"dog": "#a28acd"}  # the same in every version
 
 
 def test_a_zero_count_is_on_the_axis() -> None:
@@ -134,6 +135,34 @@ def test_the_best_epoch_is_the_last_that_was_best() -> None:
     assert labels == ["validation", "training", "kept", "fold 1", "fold 4"]
 
 
+def test_chance_is_where_it_is() -> None:
+    ax = plots.plot_class_f1({"f1_mo": 0.5, "per_class": PER_CLASS}, chance=0.3)
+    assert ax.lines[-1].get_xdata() == [0.3, 0.3]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["oracle thresholds", "validated", "chance"]
+
+
+def test_rows_run_downwards() -> None:
+    for draw in ("class_counts", "class_f1", "scene_f1", "timeline", "label_map", "scores_by_label"):
+        low, high = DRAWN[draw](None).get_ylim()
+        assert low > high, draw
+
+
+def test_time_is_in_seconds() -> None:
+    ax = plots.plot_timeline(SOFT, SCORES, NAMES, np.full(3, 0.5), segment_s=0.5)
+    assert ax.get_xlim() == (0, 20)
+    assert_allclose(ax.lines[0].get_xdata()[:3], [0, 0.5, 1])
+    hills = ax.collections[0].get_paths()[0].vertices
+    assert_allclose(hills[:, 1].min(), -0.75 * SOFT[:, 0].max())
+    assert plots.plot_label_map(SOFT, NAMES, segment_s=0.5).images[0].get_extent()[:2] == [0, 20]
+
+
+def test_a_score_at_the_threshold_is_no() -> None:
+    scores = np.array([[0.5], [0.6], [0.4]])
+    ax = plots.plot_timeline(np.zeros((3, 1)), scores, ["car"], np.array([0.5]))
+    decided = ax.collections[2].get_paths()
+    assert [path.get_extents().intervalx.tolist() for path in decided] == [[1, 2]]
+
+
 def test_thresholds_beyond_the_scores_are_not_drawn() -> None:
     ax = plots.plot_threshold_curve(SCORES[:, 0], HARD[:, 0], 0.5, [np.inf, 0.4])
     assert ax.lines[-1].get_xdata().tolist() == [0.4]
@@ -146,6 +175,7 @@ def test_raw_scores_widen_the_threshold_axis() -> None:
     raw = 3 * SCORES[:, 0] - 1
     ax = plots.plot_threshold_curve(raw, HARD[:, 0], 0.5, [])
     assert_allclose(ax.get_xlim(), [raw.min(), raw.max()])
+    assert plots.plot_threshold_curve(0.3 * SCORES[:, 0], HARD[:, 0], 0.1, []).get_xlim() == (0, 1)
     assert plots.plot_scores_by_label(3 * SCORES - 1, HARD, NAMES).get_xlim()[0] < 0
 
 
@@ -155,6 +185,10 @@ def test_boxes_hold_the_middle_half() -> None:
     box = next(box for box in ax.patches if box.get_facecolor()[:3] == to_rgb(colours["footsteps"]))
     x = box.get_path().vertices[:, 0]
     assert_allclose([x.min(), x.max()], np.quantile(SCORES[HARD[:, 1], 1], [0.25, 0.75]))
+    ends = np.concatenate([line.get_xdata() for line in ax.lines])
+    for quantile in np.quantile(SCORES[HARD[:, 1], 1], [0.05, 0.95]):
+        assert np.abs(ends - quantile).min() < 0.05  # whiskers end at the last score within
+    assert ax.get_xlim() == (0, 1)
 
 
 def test_a_class_that_never_sounds_has_one_box() -> None:
@@ -170,7 +204,7 @@ def test_small_axes_fill_row_by_row() -> None:
     names = [*CLASSES[:4]]
     scores, reference = RNG.random((20, 4)), RNG.random((20, 4)) > 0.5
     plots.plot_threshold_curves(scores, reference, names, np.full(4, 0.5), np.full((2, 4), 0.3), axes)
-    assert [ax.get_xlabel() for ax in axes] == ["", "threshold", "threshold", "threshold"]
+    assert [ax.get_xlabel() for ax in axes] == ["", "", "", "threshold"]
     assert [ax.get_title(loc="left") for ax in axes] == names
 
 
@@ -179,3 +213,13 @@ def test_bands_are_labelled_where_they_are() -> None:
     assert [text.get_text() for text in ax.get_yticklabels()] == ["0.1", "0.2", "0.5", "1"]
     assert_allclose(ax.get_yticks()[:2], [0.5, 1.5])
     assert ax.images[0].get_extent()[:2] == [0, pytest.approx(0.6)]
+    assert ax.images[0].origin == "lower"
+    assert plots.plot_features(SCORES, 0.2).get_ylabel() == "band"
+
+
+def test_a_png_has_the_dots_asked_for() -> None:
+    figure = Figure(figsize=(2, 1))
+    for dpi in (80, 150):
+        header = plots.to_png(figure, dpi)[16:24]
+        assert int.from_bytes(header[:4]) == 2 * dpi
+        assert int.from_bytes(header[4:]) == dpi
