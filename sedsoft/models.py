@@ -6,8 +6,8 @@
 __all__ = ['ACTIVATIONS', 'ModelSpec', 'build_model', 'Detector', 'check_front_end', 'prepare_features', 'score_features',
            'to_scores', 'save_detector', 'load_detector']
 
-# %% ../nbs/14_models.ipynb #5b1b999f
-from dataclasses import dataclass, field, fields
+# %% ../nbs/14_models.ipynb #071c7626
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .core import FileError, atomic_path, check_fields, from_mapping, read_json, to_json, to_mapping, write_text
 from .crnn import CRNN, CRNNSpec
-from .features import FeatureSpec, Standardiser
+from .features import FeatureSpec, Standardiser, spec_differences
 
 # %% ../nbs/14_models.ipynb #7f5bec00
 ACTIVATIONS = ("sigmoid", "linear")
@@ -46,7 +46,7 @@ def build_model(
         torch.manual_seed(seed)
         return CRNN(spec.backbone, n_mels=n_mels, n_classes=n_classes)
 
-# %% ../nbs/14_models.ipynb #a2cac351
+# %% ../nbs/14_models.ipynb #3e7b8fff
 @dataclass(frozen=True)
 class Detector:
     """A trained network with all that is needed to use it."""
@@ -63,13 +63,9 @@ def check_front_end(
     given: FeatureSpec,  # the one that the features at hand were made with
 ) -> None:
     """Raise `ValueError` naming what differs between two front ends."""
-    unlike = [
-        f"{entry.name} {getattr(given, entry.name)!r} instead of {getattr(expected, entry.name)!r}"
-        for entry in fields(FeatureSpec)
-        if getattr(given, entry.name) != getattr(expected, entry.name)
-    ]
+    unlike = spec_differences(given, expected)
     if unlike:
-        raise ValueError(f"not the features of this detector: {', '.join(unlike)}; make them with its own spec")
+        raise ValueError(f"not the features of this detector ({unlike}): make them with its own spec")
 
 
 def prepare_features(
