@@ -40,7 +40,7 @@ def _to_first_peak(levels: Tensor, peaks: Tensor, slope: Tensor) -> Iterator[Ten
         slope.sub_(here)
         yield here
 
-# %% ../nbs/09_block.ipynb #3942c744
+# %% ../nbs/09_block.ipynb #03479f08
 def rounded_share(
     share: float,  # in [0, 1)
 ) -> float:  # nearest multiple of 1/65536 below 1
@@ -49,9 +49,9 @@ def rounded_share(
 
 
 def draw_kept(
-    like: Tensor,  # (...) any shape, the result's; its values do not matter
+    like: Tensor,  # (n, C) or of any other shape; its values do not matter
     share: float,  # to be dropped, in [0, 1), rounded to 1/65536
-) -> Tensor:  # (...) 0.0 where dropped, 1.0 where kept
+) -> Tensor:  # same shape and dtype: 0.0 where dropped, 1.0 where kept
     """Draw what dropout keeps, from torch's generator."""
     n = like.numel()
     words = torch.empty(-(-n // 4), dtype=torch.int64).random_(-(2**63), None)
