@@ -20,7 +20,7 @@ import soxr
 
 from .core import FileError, atomic_path
 
-# %% ../nbs/02_audio.ipynb #3ad46b58
+# %% ../nbs/02_audio.ipynb #1eecc813
 def write_audio(
     path: str | Path,  # the file to be written, .wav or .flac; its folder is made if need be
     wav: np.ndarray,  # (N,) mono or (N, channels), full scale 1; what is beyond it is clipped
@@ -35,8 +35,10 @@ def write_audio(
         raise ValueError(f'"{path.name}" must end in .wav or .flac to be written')
     if wav.size == 0 or not np.isfinite(wav).all():
         raise ValueError(f"wav of shape {wav.shape} must hold samples, all of them finite")
+    content = io.BytesIO()
+    soundfile.write(content, wav, sr, subtype="PCM_16", format=path.suffix[1:].upper())
     with atomic_path(path) as temporary:
-        soundfile.write(temporary, wav, sr, subtype="PCM_16", format=path.suffix[1:].upper())
+        temporary.write_bytes(content.getvalue())
 
 # %% ../nbs/02_audio.ipynb #32eaa60f
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")  # what a folder is searched for

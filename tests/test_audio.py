@@ -1,6 +1,7 @@
 """Audio: every format that is read right, every kind of damage that is refused by name."""
 
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,6 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sedsoft import audio
 from sedsoft.audio import AudioInfo, audio_info, read_audio, read_blocks, write_audio
 from sedsoft.core import FileError
 
@@ -284,9 +284,10 @@ def test_writing_is_atomic_and_refuses(tmp_path, monkeypatch):
     path = tmp_path / "new" / "a.wav"
     write_audio(path, sound(), SR)
     before = path.read_bytes()
-    monkeypatch.setattr(audio.soundfile, "write", lambda *_, **__: (_ for _ in ()).throw(OSError("no space left")))
-    with pytest.raises(OSError, match="no space left"):
-        write_audio(path, sound(), SR)
+    with monkeypatch.context() as full:
+        full.setattr(Path, "write_bytes", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
+        with pytest.raises(FileError, match=r"a\.wav: could not be written: no space left"):
+            write_audio(path, sound(), SR)
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == ["a.wav"]
     for bad in ([], [np.nan], [np.inf]):
