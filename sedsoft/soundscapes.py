@@ -28,7 +28,7 @@ from .corpus import Fold, Recording, write_folds
 from .labels import CLASSES, SCENES, class_name, is_hard, write_labels
 from .sounds import Take, add_at, coloured_noise, reverberate, synthesise, tone, voice, wobble
 
-# %% ../nbs/08_soundscapes.ipynb #19005d66
+# %% ../nbs/08_soundscapes.ipynb #a11f07e2
 PRIORS: dict[str, tuple[float, ...]] = {  # class -> mean soft label in café, city, store, metro, residential area
     "birds_singing": (0.0, 0.0, 0.0, 0.0, 0.6),
     "car": (0.0, 0.65, 0.0, 0.0, 0.6),
@@ -43,8 +43,8 @@ PRIORS: dict[str, tuple[float, ...]] = {  # class -> mean soft label in café, c
     "metro leaving": (0.0, 0.0, 0.0, 0.3, 0.0),
     "furniture dragging": (0.1, 0.0, 0.0, 0.0, 0.0),
     "coffee machine": (0.1, 0.0, 0.0, 0.0, 0.0),
-    "door opens/closes": (0.05, 0.0, 0.05, 0.1, 0.0),
-    "announcement": (0.0, 0.0, 0.05, 0.1, 0.0),
+    "door opens/closes": (0.1, 0.0, 0.05, 0.1, 0.0),
+    "announcement": (0.0, 0.0, 0.1, 0.1, 0.0),
     "shopping cart": (0.0, 0.0, 0.1, 0.0, 0.0),
     "cash register beeping": (0.0, 0.0, 0.1, 0.0, 0.0),
 }
@@ -80,18 +80,18 @@ class SoundscapeSpec:
             n_opinions=(lambda n: 1 <= n <= self.n_annotators, f"from 1 to n_annotators, {self.n_annotators}"),
         )
 
-# %% ../nbs/08_soundscapes.ipynb #26c7a10a
+# %% ../nbs/08_soundscapes.ipynb #62737492
 DURATIONS_S: dict[str, tuple[float, float]] = {name: (2.0, 7.0) for name in CLASSES} | {
     "people talking": (3.0, 12.0),
     "car": (5.0, 10.0),
     "large_vehicle": (5.0, 11.0),
     "wind_blowing": (4.0, 12.0),
     "footsteps": (3.0, 9.0),
-    "brakes_squeaking": (1.0, 3.5),
+    "brakes_squeaking": (1.5, 4.0),
     "metro approaching": (6.0, 11.0),
     "metro leaving": (5.0, 10.0),
     "announcement": (5.0, 10.0),
-    "door opens/closes": (1.0, 3.0),
+    "door opens/closes": (1.5, 4.0),
 }
 HOMES: dict[str, str] = {name: SCENES[int(np.argmax(row))] for name, row in PRIORS.items()}
 
