@@ -39,6 +39,7 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag, f"</{tag}> closes another tag"
+        self.words += " "
 
     def handle_data(self, data):
         self.words += data
@@ -194,3 +195,43 @@ def test_a_full_disk_leaves_the_old_page(run, monkeypatch: pytest.MonkeyPatch) -
         write_report(run)
     assert (run.path / "report.html").read_bytes() == before
     assert not [path for path in run.path.rglob(".*")]
+
+
+def test_means_and_scenes_stand_in_their_columns() -> None:
+    scene = {"f1": 0.61, "f1_validated": None, "n_hard": 1234, "n_segments": 5000}
+    words = Page(report_html(bare(per_scene={"street": scene}))).words.split()
+    mean = words.index("mean")
+    assert words[mean + 1 : mean + 3] == ["50.0", "40.0"]
+    street = words.index("street")
+    assert words[street + 1 : street + 5] == ["61.0", "–", "1,234", "5,000"]
+
+
+def test_only_what_was_never_said_is_called_so() -> None:
+    page = report_html(replace(bare(("car", "dog")), thresholds={1: {"car": None}, 2: {"car": 0.4, "dog": 0.3}}))
+    assert "recordings: car in fold 1." in Page(page).words
+    assert "Never said" not in report_html(replace(bare(("car", "dog")), thresholds={1: {"car": 0.5}}))
+
+
+def test_chance_is_drawn_where_it_is_known() -> None:
+    with_chance, without = (
+        report_pictures(bare(chance=chance).metrics, pd.DataFrame(), None)[0] for chance in (0.4, None)
+    )
+    assert with_chance.image != without.image
+
+
+@pytest.mark.parametrize("validated", [True, False])
+def test_the_timeline_is_that_of_the_fullest_recording(monkeypatch: pytest.MonkeyPatch, validated: bool) -> None:
+    soft = np.zeros((30, 2))
+    soft[5, 0], soft[15:17] = 1, 1  # one class in the first recording, two in the second, none in the third
+    thresholds = {1: np.array([0.1, 0.2]), 2: np.array([0.3, 0.4])} if validated else {}
+    oracle = np.array([0.5, 0.6])
+    scores = np.random.default_rng(0).random(soft.shape)
+    data = ThresholdData(("car", "dog"), ("a", "b", "c"), (10, 10, 10), (1, 2, 1), scores, soft, oracle, thresholds)
+    drawn = []
+    plot = report_module.plot_timeline
+    monkeypatch.setattr(report_module, "plot_timeline", lambda *data: drawn.append(data) or plot(*data))
+    report_pictures(metrics_of(("car", "dog")), pd.DataFrame(), data)
+    assert (drawn[0][0] == soft[10:20]).all()
+    assert (drawn[0][1] == scores[10:20]).all()
+    assert drawn[0][3].tolist() == ([0.3, 0.4] if validated else [0.5, 0.6])
+    assert drawn[0][4].get_xlabel() == "time (s) in b"

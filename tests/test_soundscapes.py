@@ -1,5 +1,6 @@
 """Soundscapes: the same files whatever the order of work, folds that do not leak, clips refused by name."""
 
+import shutil
 import warnings
 from pathlib import Path
 
@@ -84,9 +85,22 @@ def test_scene_has_labels_of_its_own_classes_alone(corpus_root: Path):
         assert not soft[:, silent].any()
 
 
-def test_two_processes_write_the_same_bytes_as_one(corpus_root: Path, tmp_path: Path):
+def test_what_is_missing_is_written_again_by_two_processes_as_by_one(corpus_root: Path, tmp_path: Path):
+    shutil.copytree(corpus_root, tmp_path / "again")
+    for name in ("city_center_02", "metro_station_01", "grocery_store_04"):
+        (tmp_path / f"again/development_audio/{name[:-3]}/{name}.flac").unlink()
+        (tmp_path / f"again/development_annotation/soft_labels_{name[:-3]}/{name}.txt").unlink()
+    shutil.rmtree(tmp_path / "again" / "development_folds")
     write_soundscapes(tmp_path / "again", seed=3, spec=SHORT, n_jobs=2)
     assert files_of(tmp_path / "again") == files_of(corpus_root)
+
+
+def test_drafts_are_drawn_until_every_class_at_home_is_heard():
+    spec = SoundscapeSpec(duration_s=20.0)
+    heard = [name for name, home in HOMES.items() if home == "residential_area"]
+    for k in range(6):
+        _, labels = make_soundscape("residential_area", spec, 0, f"residential_area_{k:02d}")
+        assert is_hard(labels[:, [CLASSES.index(name) for name in heard]]).any(axis=0).all()
 
 
 def test_other_seed_or_name_is_another_recording():
