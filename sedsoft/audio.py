@@ -157,7 +157,7 @@ def _reason(error: Exception) -> str:
     """What libsndfile has to say, without its flourishes."""
     return getattr(error, "error_string", str(error)).removeprefix("Error : ").rstrip(".")
 
-# %% ../nbs/02_audio.ipynb #04f5ba25
+# %% ../nbs/02_audio.ipynb #a0030a14
 LOUDEST = 1e6  # full scale is 1: a sample beyond this is damage, not sound
 
 
@@ -174,7 +174,7 @@ def _decode(path: Path, file: _Stream) -> Iterator[np.ndarray]:
     """The samples of an open file, mono float32, in blocks small enough for the processor's cache."""
     exact = file.subtype in ("PCM_16", "PCM_S8", "PCM_U8")  # int16 holds them
     weights = np.full(file.channels, (2.0**-15 if exact else 1.0) / file.channels, np.float32)
-    n_read, size = 0, max(1, 2**17 // file.channels)
+    n_read, size = 0, max(1, 2**18 // file.channels)
     while True:
         try:
             block = file.read(size, dtype="int16" if exact else "float32", always_2d=True)  # (size, channels)

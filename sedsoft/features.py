@@ -332,7 +332,7 @@ class FeatureCache:
         """The file of a key."""
         return Path(self.folder) / key[:2] / f"{key}.npy"
 
-# %% ../nbs/05_features.ipynb #a68344ed
+# %% ../nbs/05_features.ipynb #6c25cc1e
 def read_features(
     path: str | Path,  # an audio file
     spec: FeatureSpec,  # the front end
@@ -359,7 +359,7 @@ def read_features(
 def _compute(path: str | Path, spec: FeatureSpec, n_frames: int) -> np.ndarray:
     """Features (T, M) of a file, from its samples."""
     try:
-        return np.concatenate(list(stream_features(read_blocks(path, spec.sr), spec, n_frames)))
+        return np.concatenate(list(stream_features(read_blocks(path, spec.sr, block_s=10.0), spec, n_frames)))
     except FileError:
         raise
     except ValueError as error:
