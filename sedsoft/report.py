@@ -152,11 +152,11 @@ def _range(thresholds: Sequence[float | None]) -> str:
     """The folds' thresholds in words; a dash if there are none."""
     return threshold_text([np.inf if value is None else value for value in thresholds]) if thresholds else "–"
 
-# %% ../nbs/44_report.ipynb #ae1f5d41
+# %% ../nbs/44_report.ipynb #03c7c139
 _MEASURES = (
     ("f1_mo_official", "F1_MO, official", percent, "%", "the baseline's own call; positives leak into the next second"),
     ("f1_micro", "micro F1 at 0.5", percent, "%", "one F1 over all classes together; common classes decide"),
-    ("f1_macro", "macro F1 at 0.5", percent, "%", "mean of the classes' F1, each decided at 0.5"),
+    ("f1_macro", "macro F1 at 0.5", percent, "%", "mean over the classes ever said; it can exceed F1_MO"),
     ("error_rate", "error rate at 0.5", decimal, "", "wrong, missed and added events a reference; lower is better"),
     ("mpauc", "mpAUC", decimal, "", "area under the ROC up to 10 % false alarms, divided by 0.1; no thresholds"),
 )
