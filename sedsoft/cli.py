@@ -7,7 +7,7 @@ __all__ = ['NEXT', 'readable_errors', 'read_folds', 'format_table', 'headline', 
            'sedsoft_train', 'train_and_report', 'plan', 'result', 'sedsoft_evaluate', 'format_comparison',
            'sedsoft_report', 'sedsoft_demo']
 
-# %% ../nbs/49_cli.ipynb #26df64a7
+# %% ../nbs/49_cli.ipynb #1bf0defc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -50,7 +50,7 @@ def read_folds(
     except ValueError:
         raise ValueError(f'--folds is "{folds}", must be numbers with commas between, such as 1,2') from None
 
-# %% ../nbs/49_cli.ipynb #3f86bc64
+# %% ../nbs/49_cli.ipynb #d2280844
 def format_table(
     table: pd.DataFrame,  # rows of classes and their mean, figures as fractions, as `class_table` gives it
 ) -> str:  # columns of text
@@ -76,8 +76,8 @@ def format_table(
 
 def headline(
     metrics: dict,  # the content of metrics.json
-) -> str:  # two lines
-    """The two figures that matter, with their intervals."""
+) -> str:  # two lines, or three
+    """The two figures that matter, with their intervals, and the level to beat."""
     lines = []
     for key, title in (("f1_mo", "F1_MO"), ("f1_validated", "validated F1")):
         if metrics[key] is None:
@@ -86,6 +86,8 @@ def headline(
         ends = (metrics["ci"] or {}).get(key)
         interval = f" (95 % of resamples: {100 * ends[0]:.2f} to {100 * ends[1]:.2f})" if ends else ""
         lines.append(f"{title:12} {100 * metrics[key]:5.2f} %{interval}")
+    if metrics.get("chance") is not None:
+        lines.append(f"{'chance':12} {100 * metrics['chance']:5.2f} % (F1_MO of knowing only the scene)")
     return "\n".join(lines)
 
 # %% ../nbs/49_cli.ipynb #2dc3db9c

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ReferenceRecording', 'references_of', 'Judged', 'judge', 'oracle_and_validated', 'class_table', 'per_scene',
-           'per_class', 'intervals', 'evaluate', 'joined_in_time', 'compare']
+           'per_class', 'chance', 'intervals', 'evaluate', 'joined_in_time', 'compare']
 
-# %% ../nbs/27_evaluation.ipynb #6cba3a4f
+# %% ../nbs/27_evaluation.ipynb #52e7ad09
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,7 +26,7 @@ from sedsoft.intervals import (
     resampled_validated_f1,
 )
 from .labels import is_hard
-from .metrics import best_f1, count_decisions, f1_at, mean_f1, pool, with_f1
+from .metrics import best_f1, count_decisions, f1_at, f1_mo, mean_f1, pool, with_f1
 from .published import f1_mo_official, join_fold, mpauc, segment_measures
 from .scores import Scores, select_classes
 from .thresholds import decide_by_fold, never_decided, side_by_side, validated_f1
@@ -163,6 +163,21 @@ def per_class(
         for name, total in zip(judged.classes, soft_sum, strict=True)
     }
 
+# %% ../nbs/27_evaluation.ipynb #572ce413
+def chance(
+    judged: Judged,  # scores and labels of the test recordings; only scenes, folds and hard labels are used
+) -> float:  # in [0, 1]; NaN without positives
+    """F1_MO of scores that know nothing but a recording's scene, learnt from the other folds."""
+    scenes, folds = judged.scenes, judged.folds
+    scores = np.zeros(judged.reference.shape)
+    for scene, fold in {*zip(scenes, folds, strict=True)}:
+        others = (scenes == scene) & (folds != fold)
+        if others.any():
+            scores[(scenes == scene) & (folds == fold)] = judged.reference[others].mean(axis=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of classes without positives: said where the detector is measured
+        return f1_mo(scores, judged.reference)
+
 # %% ../nbs/27_evaluation.ipynb #59bcb052
 def intervals(
     judged: Judged,  # scores and labels of the test recordings
@@ -194,7 +209,7 @@ def _drawn(judged: Judged, counts: RecordingCounts, rng: np.random.Generator, n_
     folds = np.array([recording.fold for recording in judged.references])
     return draw_recordings(folds, counts.n_hard, n_resamples, rng)
 
-# %% ../nbs/27_evaluation.ipynb #dd0019bc
+# %% ../nbs/27_evaluation.ipynb #1d4fbaeb
 def evaluate(
     judged: Judged,  # scores and labels of the test recordings
     rng: np.random.Generator | None = None,  # draws the resamples of the intervals; None: no intervals
@@ -211,6 +226,7 @@ def evaluate(
         "f1_micro": joined.f1_micro,
         "error_rate": joined.error_rate,
         "mpauc": mpauc(judged.scores, judged.reference),
+        "chance": chance(judged),
         "ci": None if rng is None else intervals(judged, rng, n_resamples),
         "per_class": per_class(judged, oracle, validated),
         "per_scene": per_scene(judged, oracle),

@@ -154,12 +154,12 @@ def plot_losses(
     _legend(ax, styles)
     return ax
 
-# %% ../nbs/30_plots.ipynb #57756d4d
+# %% ../nbs/30_plots.ipynb #0e497a20
 def plot_class_f1(
     metrics: Mapping,  # as in metrics.json: f1_mo, f1_validated, ci, per_class (class -> f1, f1_validated); fractions
     ax: Axes | None = None,  # where to draw; None: on a figure of its own
     *,
-    chance: float | None = None,  # F1_MO of a constant score in [0, 1], drawn as a line; None: no line
+    chance: float | None = None,  # F1_MO without listening in [0, 1], drawn as a line; None: no line
 ) -> Axes:  # F1 from 0 to 1
     """F1 of each class at oracle and at validated thresholds, and the two means with their intervals."""
     per_class = metrics["per_class"]

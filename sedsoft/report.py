@@ -86,7 +86,7 @@ def decimal(
         return "–"
     return "never" if np.isinf(value) else f"{value:,.{digits}f}"
 
-# %% ../nbs/44_report.ipynb #de915229
+# %% ../nbs/44_report.ipynb #b30da865
 def headline(
     metrics: Mapping,  # as in metrics.json
 ) -> list[dict]:  # title, value and note of each card
@@ -96,7 +96,7 @@ def headline(
         ("validated F1", "f1_validated", "thresholds chosen on other recordings; what one gets"),
     ]
     if metrics.get("chance") is not None:
-        cards.append(("chance", "chance", "F1_MO of a constant score; the level to beat, not 0"))
+        cards.append(("chance", "chance", "F1_MO of knowing only the scene; the level to beat, not 0"))
     return [
         {"title": title, "value": _with_unit(metrics.get(key)), "interval": _interval(metrics, key), "note": note}
         for title, key, note in cards

@@ -58,7 +58,7 @@ def priors_of(
     shares = {name: row[SCENES.index(scene)] for name, row in PRIORS.items()}
     return {name: share ** (1 - flatness) * 0.3**flatness for name, share in shares.items() if share}
 
-# %% ../nbs/08_soundscapes.ipynb #759e46d0
+# %% ../nbs/08_soundscapes.ipynb #ef7a9a60
 @dataclass(frozen=True)
 class SoundscapeSpec:
     """How large the corpus is, and how hard."""
@@ -66,7 +66,7 @@ class SoundscapeSpec:
     n_per_fold: int = 1  # recordings of each scene in each of the five folds
     duration_s: float = 60.0  # of a recording, whole seconds, >= 10
     flatness: float = 0.5  # 0: MAESTRO Real's shares; 1: all alike
-    level_db: tuple[float, float] = (3.0, 24.0)  # of events over the background, in their best band, from and to
+    level_db: tuple[float, float] = (9.0, 30.0)  # of events over the background, in their best band, from and to
     n_annotators: int = 20  # listeners in all
     n_opinions: int = 5  # listeners who hear one window
 
