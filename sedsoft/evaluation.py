@@ -31,7 +31,7 @@ from .published import f1_mo_official, join_fold, mpauc, segment_measures
 from .scores import Scores, select_classes
 from .thresholds import decide_by_fold, never_decided, side_by_side, validated_f1
 
-# %% ../nbs/27_evaluation.ipynb #1930a2a0
+# %% ../nbs/27_evaluation.ipynb #b89d9e45
 @dataclass(frozen=True, eq=False)
 class ReferenceRecording:
     """The human side of one test recording."""
@@ -41,6 +41,7 @@ class ReferenceRecording:
     fold: int  # the fold that tests on it
     duration_s: float  # seconds, the broken last one included
     soft: np.ndarray  # (S, C) soft labels of the evaluated classes, in [0, 1]
+    scene_share: np.ndarray | None = None  # (C,) share of hard positives in its scene, as trained on; None: not known
 
 
 def references_of(
@@ -49,11 +50,15 @@ def references_of(
 ) -> list[ReferenceRecording]:  # their test recordings, fold by fold, in the order of the fold files
     """Gather what the test recordings of some folds are judged by."""
     columns = [corpus.classes.index(name) for name in corpus.evaluated]
-    return [
-        ReferenceRecording(test.name, test.scene, fold, test.duration_s, corpus.soft_labels(test.name)[:, columns])
-        for fold in (sorted(corpus.folds) if folds is None else folds)
-        for test in corpus.split(fold, "test")
-    ]
+    references = []
+    for fold in sorted(corpus.folds) if folds is None else folds:
+        trained = [(item.scene, corpus.soft_labels(item.name)[:, columns]) for item in corpus.split(fold, "train")]
+        for test in corpus.split(fold, "test"):
+            alike = [soft for scene, soft in trained if scene == test.scene]
+            share = is_hard(np.concatenate(alike)).mean(axis=0) if alike else None
+            soft = corpus.soft_labels(test.name)[:, columns]
+            references.append(ReferenceRecording(test.name, test.scene, fold, test.duration_s, soft, share))
+    return references
 
 # %% ../nbs/27_evaluation.ipynb #53a85be9
 @dataclass(frozen=True, eq=False)
@@ -163,20 +168,17 @@ def per_class(
         for name, total in zip(judged.classes, soft_sum, strict=True)
     }
 
-# %% ../nbs/27_evaluation.ipynb #572ce413
+# %% ../nbs/27_evaluation.ipynb #c45fdee3
 def chance(
-    judged: Judged,  # scores and labels of the test recordings; only scenes, folds and hard labels are used
-) -> float:  # in [0, 1]; NaN without positives
-    """F1_MO of scores that know nothing but a recording's scene, learnt from the other folds."""
-    scenes, folds = judged.scenes, judged.folds
-    scores = np.zeros(judged.reference.shape)
-    for scene, fold in {*zip(scenes, folds, strict=True)}:
-        others = (scenes == scene) & (folds != fold)
-        if others.any():
-            scores[(scenes == scene) & (folds == fold)] = judged.reference[others].mean(axis=0)
+    judged: Judged,  # scores and labels of the test recordings; the scores are not used
+) -> float:  # in [0, 1]; NaN without positives, or where a scene was not trained on
+    """F1_MO of scores that know nothing but a recording's scene."""
+    shares = [recording.scene_share for recording in judged.references]
+    if any(share is None for share in shares):
+        return float("nan")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of classes without positives: said where the detector is measured
-        return f1_mo(scores, judged.reference)
+        return f1_mo(np.stack(shares)[judged.recordings], judged.reference)
 
 # %% ../nbs/27_evaluation.ipynb #59bcb052
 def intervals(

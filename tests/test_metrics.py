@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from sedsoft.evaluation import ReferenceRecording, compare, evaluate, judge
+from sedsoft.evaluation import ReferenceRecording, chance, compare, evaluate, judge
 from sedsoft.intervals import count_by_recording, draw_recordings, resampled_f1_mo
 from sedsoft.labels import EVALUATED
 from sedsoft.metrics import best_f1, decide, f1_at, f1_mo, threshold_curve
@@ -233,13 +233,12 @@ def test_chance_levels_of_the_real_labels(corpus: maestro.Maestro):
 
 
 def test_real_corpus_is_evaluated_whole(corpus: maestro.Maestro):
-    rng = np.random.default_rng(1)
+    rng, prior = np.random.default_rng(1), maestro.scene_prior(corpus)
     references = [
-        ReferenceRecording(name, corpus.scene(name), fold, corpus.durations_s[name], corpus.soft[name])
+        ReferenceRecording(name, corpus.scene(name), fold, corpus.durations_s[name], corpus.soft[name], prior[name][0])
         for fold, names in corpus.test.items()
         for name in names
     ]
-    prior = maestro.scene_prior(corpus)
     systems = [
         {
             name: frame_scores(
@@ -253,6 +252,9 @@ def test_real_corpus_is_evaluated_whole(corpus: maestro.Maestro):
     near, far = (judge(tables, references, EVALUATED, thresholds) for tables in systems)
     metrics = evaluate(near, np.random.default_rng(0), 300)
     assert metrics["n_segments"] == 11369
+    assert round(100 * metrics["chance"], 2) == 38.23
+    first = [item for item in references if item.fold == 1]
+    assert round(100 * chance(judge(systems[0], first, EVALUATED)), 2) == 36.22
     assert metrics["folds"] == [1, 2, 3, 4, 5]
     for name in ("f1_mo", "f1_validated"):
         low, high = metrics["ci"][name]
