@@ -8,15 +8,18 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from toy import toy_config, write_toy
 
+import sedsoft.experiment as experiment
 from sedsoft.core import FileError, write_config
-from sedsoft.corpus import Corpus
-from sedsoft.experiment import run_experiment
+from sedsoft.corpus import Corpus, describe
+from sedsoft.experiment import gather, run_experiment, train_fold
 from sedsoft.models import load_detector
 from sedsoft.report import write_report
-from sedsoft.runs import open_run, read_history
+from sedsoft.runs import open_run, read_history, start_run
 from sedsoft.scores import read_scores
 
 TRAIN = (
@@ -108,6 +111,34 @@ def test_same_seed_same_figures_other_seed_others(toy: Corpus, tmp_path: Path):
     ]
     first, again, other = ((run.path / "fold1" / "model.safetensors").read_bytes() for run in runs)
     assert first == again != other
+
+
+def test_saved_weights_are_the_best_epochs(toy: Corpus, tmp_path: Path):
+    config = toy_config("training.learning_rate=0.3", "training.epochs=6")
+    run = start_run(tmp_path / "run", config, describe(toy))
+    epochs = list(train_fold(run, toy, gather(toy, config.features), 1))
+    best = int(np.argmin([epoch.record.val_loss for epoch in epochs]))
+    assert best < len(epochs) - 1
+    saved = load_detector(run.fold(1)).model.state_dict()
+    assert saved.keys() == epochs[best].state.model.keys()
+    assert all(torch.equal(saved[name], weights) for name, weights in epochs[best].state.model.items())
+    assert not all(torch.equal(saved[name], weights) for name, weights in epochs[-1].state.model.items())
+
+
+def test_training_has_the_threads_of_the_config(toy: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    seen, before = [], torch.get_num_threads()
+
+    def watched(*arguments):
+        for epoch in train_fold(*arguments):
+            seen.append(torch.get_num_threads())
+            yield epoch
+
+    monkeypatch.setattr(experiment, "train_fold", watched)
+    for n_threads in (1, 2):
+        config = toy_config(f"training.threads={n_threads}", "training.epochs=1")
+        run_experiment(tmp_path / f"run{n_threads}", config, toy, folds=[1])
+    assert seen == [1, 2]
+    assert torch.get_num_threads() == before
 
 
 def test_folder_of_another_run_is_refused_and_untouched(toy: Corpus, tmp_path: Path):
