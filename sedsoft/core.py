@@ -4,27 +4,27 @@
 
 # %% auto #0
 __all__ = ['FileError', 'unknown_name', 'atomic_path', 'remove_partials', 'write_text', 'to_json', 'read_json', 'make_rng',
-           'make_torch_seed', 'progress', 'from_mapping', 'to_mapping', 'read_config', 'write_config', 'with_setting',
-           'check_fields']
+           'make_torch_seed', 'progress', 'from_mapping', 'to_mapping', 'read_config', 'write_config', 'with_settings',
+           'with_setting', 'check_fields']
 
-# %% ../nbs/00_core.ipynb #5c11ad9e
+# %% ../nbs/00_core.ipynb #3295dd12
 import dataclasses
 import difflib
 import json
 import os
-import tempfile
+import secrets
 import tomllib
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tomli_w
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 # %% ../nbs/00_core.ipynb #8867cfef
 class FileError(ValueError):
@@ -52,7 +52,7 @@ def unknown_name(
     hint = f'; nearest: "{folded[near[0]]}"' if near else ""
     return f'unknown {kind} "{name}"{hint} ({len(known)} known{", see " + where if where else ": " + ", ".join(known)})'
 
-# %% ../nbs/00_core.ipynb #6ee0bb0a
+# %% ../nbs/00_core.ipynb #07a7398b
 @contextmanager
 def atomic_path(
     path: str | Path,  # the file to be written; its folder is made if need be
@@ -61,29 +61,20 @@ def atomic_path(
 
     Raises `FileError` with the file's name for what the system refuses, such as a full disk.
     """
-    path, temporary = Path(path), None
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.partial{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=f".partial{path.suffix}")
-        os.close(handle)
-        temporary = Path(name)
+        temporary.touch(exist_ok=False)
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
         raise FileError(path, f"could not be written: {error.strerror or error}") from error
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    """The permissions that new files of this process do without."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        with suppress(OSError):
+            temporary.unlink()
 
 # %% ../nbs/00_core.ipynb #85f40bfb
 def remove_partials(
@@ -152,14 +143,15 @@ def make_torch_seed(
     """A seed for torch that depends on the seed and the key alone."""
     return int(make_rng(seed, *key).integers(2**63 - 1))
 
-# %% ../nbs/00_core.ipynb #0d4b9931
+# %% ../nbs/00_core.ipynb #47d20124
 def progress(
     items: Iterable,  # what to go through
     what: str,  # what is being done, in a word or two
     total: int | None = None,  # how many there are; None: asked of `items`
 ) -> tqdm:  # the same items, with a bar beside them
-    """Go through items with a progress bar on the terminal; silent where there is none."""
-    return tqdm(items, desc=what, total=total, disable=None, dynamic_ncols=True, leave=True)
+    """Go through items with a progress bar on a terminal or in a notebook; silent where `TQDM_DISABLE` is set."""
+    disable = True if os.environ.get("TQDM_DISABLE") else None  # None: where there is no terminal
+    return tqdm(items, desc=what, total=total, disable=disable, dynamic_ncols=True, leave=True)
 
 # %% ../nbs/00_core.ipynb #1071df99
 def from_mapping(
@@ -232,12 +224,28 @@ def write_config(
     """Write a configuration atomically."""
     write_text(path, tomli_w.dumps(to_mapping(config)))
 
-# %% ../nbs/00_core.ipynb #8622f25c
+# %% ../nbs/00_core.ipynb #83788843
+def with_settings(
+    config: Any,  # a dataclass tree
+    settings: Iterable[str],  # each "section.key=value"; of two for one key the later counts
+) -> Any:  # a new tree in which these values differ
+    """Change values of a configuration, all at once; raises `ValueError` for an unknown key or a wrong value."""
+    values = to_mapping(config)
+    for setting in settings:
+        _change(values, setting)
+    return from_mapping(type(config), values)
+
+
 def with_setting(
     config: Any,  # a dataclass tree
     setting: str,  # "section.key=value"
 ) -> Any:  # a new tree in which one value differs
-    """Change one value of a configuration; raises `ValueError` for an unknown key or a wrong value."""
+    """Change one value of a configuration, see `with_settings`."""
+    return with_settings(config, [setting])
+
+
+def _change(values: dict, setting: str) -> None:
+    """Change one of the nested values in place."""
     dotted, equals, text = setting.partition("=")
     if not equals:
         raise ValueError(f'"{setting}" is no setting: write section.key=value, such as training.epochs=20')
@@ -245,15 +253,12 @@ def with_setting(
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
-    values = to_mapping(config)
     *sections, key = dotted.strip().split(".")
-    inner = values
     for section in sections:
-        inner = inner.setdefault(section, {})
-        if not isinstance(inner, dict):
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
             raise ValueError(f'"{setting}": {section} is a value, not a section')
-    inner[key] = value
-    return from_mapping(type(config), values)
+    values[key] = value
 
 # %% ../nbs/00_core.ipynb #ce2672ca
 def check_fields(

@@ -141,6 +141,7 @@ def _environment(home: str) -> dict[str, str]:
         "JUPYTER_DATA_DIR": home,
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+        "TQDM_DISABLE": "1",  # a chapter keeps no bars
     }
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from sedsoft.audio import write_audio
-from sedsoft.core import make_rng, with_setting
+from sedsoft.core import make_rng, with_settings
 from sedsoft.corpus import Corpus, read_corpus
 from sedsoft.runs import Config, find_config
 
@@ -34,8 +34,5 @@ def write_toy(root: Path, n_recordings: int = 6, n_segments: int = 10) -> Corpus
 
 def toy_config(*settings: str) -> Config:
     """The demo's configuration, made so small that an epoch takes a fraction of a second."""
-    config = find_config("demo")
     small = ("model.backbone.n_filters=4", "training.epochs=3", "training.batch_size=2", "training.threads=1")
-    for setting in (*small, *settings):
-        config = with_setting(config, setting)
-    return config
+    return with_settings(find_config("demo"), (*small, *settings))
