@@ -25,29 +25,31 @@ from torch import Tensor, nn
 from .batches import Sequences, batches
 from .core import FileError, atomic_path, check_fields, make_rng, make_torch_seed
 
-# %% ../nbs/15_training.ipynb #fbc846c1
+# %% ../nbs/15_training.ipynb #dda647b7
 @dataclass(frozen=True)
 class TrainingSpec:
     """How a model is trained; the defaults are the official baseline's."""
 
     epochs: int = 150  # at most, >= 1
     batch_size: int = 32  # sequences in a step, >= 1
-    learning_rate: float = 1e-3  # of Adam at first, > 0
+    learning_rate: float = 1e-3  # of Adam at first, > 0, finite
     lr_factor: float = 0.1  # that the learning rate is multiplied with, in (0, 1]
     lr_patience: int = 45  # epochs without better validation loss before that happens, >= 1
     stop_patience: int = 90  # epochs without better validation loss before training ends, >= 1
-    sequence_s: float = 40.0  # length of a sequence, s, > 0
+    sequence_s: float = 40.0  # length of a sequence, s; at least 1, which is a segment
     join: bool = True  # whether recordings are joined in time before they are cut, as the baseline does
     threads: int = 2  # of the processor, >= 1
     device: str = "auto"  # "auto": the best there is; or "cpu", "cuda", "cuda:1", "mps"
 
     def __post_init__(self):
-        positive, whole = (lambda x: x > 0, "above 0"), (lambda n: n >= 1, "at least 1")
+        whole = (lambda n: n >= 1, "at least 1")
+        rate = (lambda rate: 0 < rate < math.inf, "above 0 and finite")
         factor = (lambda factor: 0 < factor <= 1, "in (0, 1]")
+        length = (lambda seconds: 1 <= seconds < math.inf, "finite and at least 1 s, a segment")
         kinds = ("auto", "cpu", "cuda", "mps")
         device = (lambda name: name.split(":")[0] in kinds, f"one of {', '.join(kinds)}")
-        check_fields(self, epochs=whole, batch_size=whole, learning_rate=positive, lr_factor=factor)
-        check_fields(self, lr_patience=whole, stop_patience=whole, sequence_s=positive, threads=whole, device=device)
+        check_fields(self, epochs=whole, batch_size=whole, learning_rate=rate, lr_factor=factor)
+        check_fields(self, lr_patience=whole, stop_patience=whole, sequence_s=length, threads=whole, device=device)
 
 # %% ../nbs/15_training.ipynb #a1749fa4
 def choose_device(

@@ -9,10 +9,10 @@ import torch
 from toy import toy_config, write_toy
 
 import sedsoft.experiment as experiment
-from sedsoft.core import with_setting
+from sedsoft.core import with_settings
 from sedsoft.corpus import Corpus
 from sedsoft.experiment import gather, train_fold
-from sedsoft.runs import Config, start_run
+from sedsoft.runs import Config, find_config, start_run
 
 OTHER = {
     "name": "other",
@@ -44,7 +44,7 @@ OTHER = {
     "training.threads": "2",
     "training.device": "cuda:7",
 }
-ALSO = {"features.sr": ("features.f_max_hz=4000.0", "features.hop=800", "features.win=1600")}
+ALSO = {"features.sr": ("features.f_max_hz=4000.0", "features.hop=1600", "features.win=3200")}  # frames as before
 
 
 def leaves(config: Config, prefix: str = "") -> Iterator[str]:
@@ -91,11 +91,39 @@ def usual(toy: Corpus, tmp_path_factory: pytest.TempPathFactory) -> tuple:
 
 @pytest.mark.parametrize("setting", OTHER)
 def test_setting_has_an_effect(setting: str, toy: Corpus, usual: tuple, tmp_path: Path):
-    config = base()
-    for other in (*ALSO.get(setting, ()), f"{setting}={OTHER[setting]}"):
-        config = with_setting(config, other)
+    config = with_settings(base(), (f"{setting}={OTHER[setting]}", *ALSO.get(setting, ())))
     if setting == "training.device":
         with pytest.raises(ValueError, match='device "cuda:7"'):
             outcome(config, toy, tmp_path / "run")
     else:
         assert outcome(config, toy, tmp_path / "run") != usual
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("features.sr=44100", "features.hop=8820", "features.win=17640", "features.f_max_hz=14000.0"),
+        ("loss.name=bce", "model.activation=sigmoid"),
+    ],
+)
+def test_settings_that_belong_together_are_changed_in_any_order(settings: tuple[str, ...]):
+    baseline = find_config("baseline")
+    assert with_settings(baseline, settings) == with_settings(baseline, settings[::-1]) != baseline
+    with pytest.raises(ValueError, match="hop is 3200|bce"):
+        with_settings(baseline, settings[:1])
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("training.sequence_s=0.01", "sequence_s is 0.01, must be finite and at least 1 s"),
+        ("training.sequence_s=inf", "sequence_s is inf, must be finite"),
+        ("training.sequence_s=nan", "sequence_s is nan, must be finite"),
+        ("training.learning_rate=inf", "learning_rate is inf, must be above 0 and finite"),
+        ("training.learning_rate=nan", "learning_rate is nan, must be above 0 and finite"),
+        ("training.lr_factor=nan", "lr_factor is nan, must be in"),
+    ],
+)
+def test_numbers_that_train_nothing_are_refused(setting: str, words: str):
+    with pytest.raises(ValueError, match=words):
+        with_settings(Config(), [setting])
