@@ -164,7 +164,7 @@ def find_unsafe(
         return "is a link" if kind == stat.S_IFLNK else "is a device"
     return "is encrypted" if entry.flag_bits & 1 else ""
 
-# %% ../nbs/45_download.ipynb #7f339fac
+# %% ../nbs/45_download.ipynb #2f8f5ca1
 def unpack(
     path: str | Path,  # a zip archive
     root: str | Path,  # where it goes
@@ -182,8 +182,9 @@ def unpack(
     shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
     try:
         with zipfile.ZipFile(path) as file:
-            _check_entries(path, file.infolist(), target)
-            for entry in progress(file.infolist(), f"unpacking {path.name}"):
+            entries = [entry for entry in file.infolist() if PurePosixPath(entry.filename).parts]  # some name "./"
+            _check_entries(path, entries, target)
+            for entry in progress(entries, f"unpacking {path.name}"):
                 file.extract(entry, temporary)
         for found in sorted(temporary.iterdir(), key=lambda found: found.name == folder):
             if not (Path(root) / found.name).exists():

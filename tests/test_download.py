@@ -346,6 +346,15 @@ def test_the_folder_that_says_all_is_there_comes_last(tmp_path, monkeypatch):
     assert renamed[2] == "development_audio"
 
 
+def test_entries_that_name_nothing_are_passed_over(tmp_path):
+    path, names = tmp_path / "a.zip", ("./", ".", "development_audio/a.wav")
+    path.write_bytes(make_zip(dict.fromkeys(names, b"")))
+    assert [file.name for file in unpack(path, tmp_path, "development_audio").iterdir()] == ["a.wav"]
+    path.write_bytes(make_zip(dict.fromkeys(names[:2], b"")))
+    with pytest.raises(FileError, match="holds no folder other, but nothing"):
+        unpack(path, tmp_path, "other")
+
+
 def test_what_a_killed_process_left_is_cleared_and_what_is_there_is_kept(tmp_path):
     (tmp_path / "a.zip").write_bytes(make_zip({"development_audio/a.wav": b"new", "README.md": b"new"}))
     (tmp_path / ".unpacking-a" / "development_audio").mkdir(parents=True)
