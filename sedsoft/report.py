@@ -6,8 +6,9 @@
 __all__ = ['Picture', 'Report', 'percent', 'decimal', 'headline', 'class_rows', 'measure_rows', 'flat_rows', 'report_pictures',
            'report_html', 'read_report', 'write_report']
 
-# %% ../nbs/44_report.ipynb #ea935858
+# %% ../nbs/44_report.ipynb #63573fd0
 import base64
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -331,7 +332,7 @@ def _shown(picture: Picture) -> dict[str, Any]:
         source = f"data:image/{kind};base64,{base64.b64encode(picture.image).decode()}"
     return {**shown, "source": source}
 
-# %% ../nbs/44_report.ipynb #e58e4f45
+# %% ../nbs/44_report.ipynb #ff0a0109
 def read_report(
     run: Run,  # a run with metrics.json
     pictures: Sequence[Picture] = (),  # in the order to be shown
@@ -352,7 +353,8 @@ def read_report(
 def _command(run: Run) -> str:
     """The line that makes a run again."""
     folds = "" if len(run.folds) == len(run.corpus["folds"]) else f" --folds {','.join(map(str, run.folds))}"
-    return f"sedsoft_train {run.path.name}/config.toml --data CORPUS --out {run.path.name}-again{folds}"
+    config, out = shlex.quote(str(run.path / "config.toml")), shlex.quote(f"{run.path}-again")
+    return f"sedsoft_train {config} --data CORPUS --out {out}{folds}"
 
 
 def write_report(

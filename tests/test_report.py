@@ -2,6 +2,7 @@
 
 import base64
 import re
+import shlex
 from dataclasses import replace
 from html.parser import HTMLParser
 from importlib import resources
@@ -16,7 +17,7 @@ from sedsoft.core import to_json, write_text
 from sedsoft.explorers import ThresholdData
 from sedsoft.labels import CLASSES
 from sedsoft.report import Picture, Report, class_rows, headline, report_html, report_pictures, write_report
-from sedsoft.runs import Config, start_run
+from sedsoft.runs import Config, find_config, open_run, start_run
 
 HOSTILE = '<script>alert("1")</script>&amp;\'"$x$'
 
@@ -174,6 +175,15 @@ def test_a_run_without_history_and_labels(run) -> None:
         "class_f1.svg",
         "precision_recall.svg",
     ]
+
+
+def test_the_command_at_the_end_runs_as_printed(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.path.rename(tmp_path / "my street")
+    monkeypatch.chdir(tmp_path)
+    command = Page(write_report(open_run("my street")).read_text(encoding="utf-8")).words.split("sedsoft_train")[1]
+    _, config, _, _, _, out = shlex.split("sedsoft_train" + command.splitlines()[0])[:6]
+    assert find_config(config) == run.config
+    assert out == "my street-again"
 
 
 def test_pictures_that_need_labels_are_kept(run) -> None:
