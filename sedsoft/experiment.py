@@ -6,7 +6,7 @@
 __all__ = ['Material', 'cache_folder', 'gather', 'train_fold', 'score_recordings', 'finish_fold', 'judge_run', 'judge_folder',
            'evaluate_run', 'n_threads', 'run_folds', 'run_experiment', 'score_file']
 
-# %% ../nbs/40_experiment.ipynb #afd86829
+# %% ../nbs/40_experiment.ipynb #1ba3df12
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,17 @@ from .features import FeatureCache, FeatureSpec, fit_standardiser, read_features
 from .labels import is_hard
 from .losses import make_loss
 from .models import Detector, build_model, load_detector, save_detector, score_features
-from .runs import Config, Run, check_corpus_of, is_finished, open_run, start_run, state_path, write_history
+from sedsoft.runs import (
+    Config,
+    Run,
+    check_corpus_of,
+    is_finished,
+    locked,
+    open_run,
+    start_run,
+    state_path,
+    write_history,
+)
 from .scores import Scores, frame_scores, read_score_folder, segment_scores, write_scores
 from .thresholds import read_thresholds, validated_thresholds, write_thresholds
 from .training import Epoch, choose_device, fit, state_from_file, state_to_file
@@ -143,7 +153,7 @@ def finish_fold(
     state_path(run, fold).unlink(missing_ok=True)
     shutil.rmtree(folder / "state", ignore_errors=True)
 
-# %% ../nbs/40_experiment.ipynb #f7341fc9
+# %% ../nbs/40_experiment.ipynb #9796f0dc
 def judge_run(
     run: Run,  # some folds of it finished
     corpus: Corpus,  # the corpus it was trained on
@@ -178,8 +188,8 @@ def evaluate_run(
     run: Run,  # some folds of it finished
     corpus: Corpus,  # the corpus it was trained on
 ) -> dict:  # the content of metrics.json, which is written as well
-    """Measure a run and keep the figures with it."""
-    metrics = evaluate(judge_run(run, corpus), make_rng(run.config.seed, "intervals"))
+    """Measure a run and keep the figures with it; the intervals are those of `sedsoft_evaluate`."""
+    metrics = evaluate(judge_run(run, corpus), make_rng(0, "intervals"))
     write_text(run.path / "metrics.json", to_json(metrics))
     return metrics
 
@@ -216,19 +226,20 @@ def run_folds(
                 epochs.set_postfix(epoch=record.epoch, train=f"{record.train_loss:.4f}", val=f"{record.val_loss:.4f}")
             finish_fold(run, corpus, material, fold)
 
-# %% ../nbs/40_experiment.ipynb #dc8b2566
+# %% ../nbs/40_experiment.ipynb #0e4d38ee
 def run_experiment(
     path: str | Path,  # the run folder: absent, empty, or this run's own
     config: Config,  # what is asked for
     corpus: Corpus,  # what to train on
     folds: Sequence[int] | None = None,  # which; None: all of the corpus
 ) -> Run:  # its folds trained, scored and evaluated
-    """Run an experiment, or what is left of it."""
+    """Run an experiment, or what is left of it; raises `FileError` if another process is at it."""
     for fold in () if folds is None else folds:
         corpus.split(fold, "train")  # refuses a fold that is not there
     run = start_run(path, config, describe(corpus))
-    run_folds(run, corpus, folds)
-    evaluate_run(run, corpus)
+    with locked(run):
+        run_folds(run, corpus, folds)
+        evaluate_run(run, corpus)
     return run
 
 # %% ../nbs/40_experiment.ipynb #b1112d4b

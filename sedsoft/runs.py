@@ -4,18 +4,22 @@
 
 # %% auto #0
 __all__ = ['PACKAGES', 'Config', 'shipped_configs', 'find_config', 'environment', 'Run', 'is_finished', 'state_path', 'start_run',
-           'open_run', 'differences', 'check_corpus_of', 'write_history', 'read_history']
+           'open_run', 'differences', 'check_corpus_of', 'locked', 'write_history', 'read_history']
 
-# %% ../nbs/24_runs.ipynb #baf6c507
+# %% ../nbs/24_runs.ipynb #835cb58e
+import hashlib
 import os
 import platform
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib import metadata, resources
 from pathlib import Path
 
 import pandas as pd
+import torch
+from filelock import FileLock, Timeout
 
 from sedsoft.core import (
     FileError,
@@ -32,7 +36,7 @@ from sedsoft.core import (
 from .features import FeatureSpec
 from .losses import LossSpec, make_loss
 from .models import ModelSpec
-from .training import EpochRecord, TrainingSpec
+from .training import EpochRecord, TrainingSpec, choose_device
 
 # %% ../nbs/24_runs.ipynb #1c82e651
 @dataclass(frozen=True)
@@ -69,23 +73,37 @@ def find_config(
         return read_config(Config, shipped[name])
     raise FileError(path, f"no such file, and {unknown_name('configuration', name, list(shipped))}")
 
-# %% ../nbs/24_runs.ipynb #34cee2ae
+# %% ../nbs/24_runs.ipynb #8bccc577
 PACKAGES = ("sedsoft", "torch", "torchaudio", "numpy", "scipy", "pandas", "scikit-learn", "soundfile", "soxr")
 
 
 def environment(
     config: Config,  # of the run
 ) -> dict:  # plain data for environment.json
-    """Versions, system, device and threads."""
+    """Versions, system, threads and the device that is meant; raises `ValueError` if that is missing."""
     return {
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
+        "source": _source_digest(),
         "system": platform.platform(),
         "machine": platform.machine(),
         "cores": os.cpu_count(),
         "threads": config.training.threads,
-        "device": config.training.device,
+        "device": _device_name(choose_device(config.training.device)),
     }
+
+
+def _source_digest() -> str:
+    """A number that stands for the package's own source files, 32 hexadecimal digits."""
+    digest, root = hashlib.blake2b(digest_size=16), Path(str(resources.files("sedsoft")))
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _device_name(device: torch.device) -> str:
+    """A device, and what it is called where it has a name."""
+    return f"{device}, {torch.cuda.get_device_name(device)}" if device.type == "cuda" else str(device)
 
 # %% ../nbs/24_runs.ipynb #aad9aa80
 @dataclass(frozen=True)
@@ -124,7 +142,7 @@ def state_path(
     """Where the state of a fold's training is kept, to resume from."""
     return run.fold(fold) / "state" / "training.safetensors"
 
-# %% ../nbs/24_runs.ipynb #30f0da9b
+# %% ../nbs/24_runs.ipynb #417cf302
 def start_run(
     path: str | Path,  # the run folder: absent, empty, or this run's own
     config: Config,  # what is asked for
@@ -138,13 +156,13 @@ def start_run(
         if unlike:
             raise FileError(path, f"holds another run ({'; '.join(unlike)}): choose another folder")
         check_corpus_of(run, corpus)
-        remove_partials(path)
-        _warn_of_changes(path)
+        _warn_of_changes(path, environment(config))
         return run
     if path.exists() and (not path.is_dir() or not {entry.name for entry in path.glob("[!.]*")} <= set(_FIRST_FILES)):
         raise FileError(path, "is not empty, and no run: choose another folder")
+    made_with = environment(config)
     write_text(path / "corpus.json", to_json(corpus))
-    write_text(path / "environment.json", to_json(environment(config)))
+    write_text(path / "environment.json", to_json(made_with))
     write_config(path / "config.toml", config)  # last: a folder with this file is a run
     return open_run(path)
 
@@ -152,16 +170,17 @@ def start_run(
 _FIRST_FILES = ("corpus.json", "environment.json")
 
 
-def _warn_of_changes(path: Path) -> None:
-    """Warn when an interrupted run goes on with other versions than it began with."""
-    then, now = read_json(path / "environment.json"), environment(read_config(Config, path / "config.toml"))
+def _warn_of_changes(path: Path, made_with: dict) -> None:
+    """Warn when a run goes on with other versions, other source or another device than it began with."""
+    then, now = _flat(read_json(path / "environment.json")), _flat(made_with)
+    deciding = [name for name in now if name not in ("system", "cores")]
     changed = [
-        f"{name} {then['packages'].get(name)} -> {version}"
-        for name, version in now["packages"].items()
-        if then["packages"].get(name) != version
+        "sedsoft's source" if name == "source" else f"{name.removeprefix('packages.')} {then.get(name)} -> {now[name]}"
+        for name in deciding
+        if then.get(name) != now[name]
     ]
     if changed:
-        warnings.warn(f"{path} began with other versions ({', '.join(changed)}): figures may differ", stacklevel=3)
+        warnings.warn(f"{path} began otherwise, changed since: {', '.join(changed)}; figures may differ", stacklevel=3)
 
 
 def open_run(
@@ -203,6 +222,28 @@ def check_corpus_of(
             f"was trained on another corpus: {len(run.corpus['recordings'])} recordings, fingerprint "
             f"{run.corpus['fingerprint'][:12]}; this one has {len(corpus['recordings'])}, {corpus['fingerprint'][:12]}",
         )
+
+# %% ../nbs/24_runs.ipynb #bb21fb15
+@contextmanager
+def locked(
+    run: Run,  # to be written to
+) -> Iterator[None]:
+    """Keep a run's folder to this process, without what a killed one left half written.
+
+    Raises `FileError` while another process has it.
+    """
+    lock = FileLock(run.path / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise FileError(
+            run.path, "another process is training in it: wait for its end, or choose another folder"
+        ) from error
+    try:
+        remove_partials(run.path)
+        yield
+    finally:
+        lock.release()
 
 # %% ../nbs/24_runs.ipynb #36a21203
 def write_history(

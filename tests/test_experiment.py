@@ -14,12 +14,13 @@ import torch
 from toy import toy_config, write_toy
 
 import sedsoft.experiment as experiment
-from sedsoft.core import FileError, write_config
+from sedsoft.core import FileError, make_rng, write_config
 from sedsoft.corpus import Corpus, describe
+from sedsoft.evaluation import evaluate
 from sedsoft.experiment import gather, run_experiment, train_fold
 from sedsoft.models import load_detector
 from sedsoft.report import write_report
-from sedsoft.runs import open_run, read_history, start_run
+from sedsoft.runs import locked, open_run, read_history, start_run
 from sedsoft.scores import read_scores
 
 TRAIN = (
@@ -76,7 +77,7 @@ def test_run_folder_is_as_drawn(toy: Corpus, tmp_path: Path):
     run = run_experiment(tmp_path / "run", toy_config(), toy, folds=[1, 3])
     write_report(run)
     tested = {name for fold in (1, 3) for name in toy.folds[fold].test}
-    top = {"config.toml", "corpus.json", "environment.json", "metrics.json", "report.html"}
+    top = {".lock", "config.toml", "corpus.json", "environment.json", "metrics.json", "report.html"}
     assert {path.name for path in run.path.iterdir() if path.is_file()} == top
     assert {path.name for path in run.path.iterdir() if path.is_dir()} == {
         "fold1", "fold3", "scores", "embeddings", "figures",
@@ -102,6 +103,35 @@ def test_folds_added_later_join_the_run(toy: Corpus, tmp_path: Path):
     assert run.folds == (1, 2, 3, 4, 5)
     assert files(tmp_path / "run" / "fold2") == before
     assert len(list((run.path / "scores").iterdir())) == len(toy.recordings)
+
+
+def test_intervals_are_drawn_as_the_command_draws_them(toy: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    states = []
+
+    def watched(judged, rng):
+        states.append(rng.bit_generator.state)
+        return evaluate(judged, rng)
+
+    monkeypatch.setattr(experiment, "evaluate", watched)
+    run_experiment(tmp_path / "run", replace(toy_config(), seed=3), toy, folds=[2])
+    assert states == [make_rng(0, "intervals").bit_generator.state]
+
+
+def test_two_trainings_do_not_share_a_folder(toy: Corpus, tmp_path: Path):
+    config, out = toy_config("training.epochs=500", "training.stop_patience=500"), tmp_path / "run"
+    write_config(tmp_path / "toy.toml", config)
+    arguments = [sys.executable, "-c", TRAIN, str(tmp_path / "toy.toml"), str(toy.root), str(out)]
+    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and _n_epochs(out) < 1:
+            time.sleep(0.01)
+        (out / ".metrics.abc.partial.json").touch()
+        with pytest.raises(FileError, match="run: another process is training in it"):
+            run_experiment(out, config, toy, folds=[2])
+        assert (out / ".metrics.abc.partial.json").exists()
+        assert process.poll() is None
+        process.kill()
+    with locked(open_run(out)):
+        assert not (out / ".metrics.abc.partial.json").exists()
 
 
 def test_same_seed_same_figures_other_seed_others(toy: Corpus, tmp_path: Path):
