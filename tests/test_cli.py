@@ -1,15 +1,18 @@
 """The commands as a person calls them: what they print, what they leave, how they end."""
 
 import json
+import shutil
 import subprocess
 import sys
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from toy import toy_config, write_toy
 
 import sedsoft.cli as cli
+from sedsoft.audio import read_audio, write_audio
 from sedsoft.core import write_config
 from sedsoft.corpus import Corpus
 from sedsoft.soundscapes import SoundscapeSpec, write_soundscapes
@@ -42,7 +45,7 @@ def toy(folder: Path) -> Corpus:
 def trained(folder: Path, toy: Corpus) -> subprocess.CompletedProcess:
     """A run on two folds, by command."""
     write_config(folder / "toy.toml", toy_config())
-    arguments = ("--data", toy.root, "--out", folder / "run", "--folds", "1,2", "--seed", "7")
+    arguments = ("--data", toy.root, "--out", folder / "run", "--folds", "2,1,1", "--seed", "7")
     return call("sedsoft_train", folder / "toy.toml", *arguments, "--set", "training.epochs=2", "--set", "name=tiny")
 
 
@@ -118,6 +121,15 @@ def test_evaluate_a_run_and_the_scores_of_a_stranger(folder: Path, toy: Corpus):
 
 
 @pytest.mark.usefixtures("trained")
+def test_a_run_of_some_folds_against_scores_of_all(folder: Path, toy: Corpus, capsys: pytest.CaptureFixture):
+    shutil.copytree(folder / "run", folder / "part")
+    (folder / "part" / "fold2" / "thresholds.json").unlink()
+    cli.sedsoft_evaluate(folder / "part", data=toy.root, against=folder / "run" / "scores")
+    said = capsys.readouterr().out
+    assert "= +0.00 points" in said
+
+
+@pytest.mark.usefixtures("trained")
 def test_report_again(folder: Path):
     page = folder / "run" / "report.html"
     before = page.read_bytes()
@@ -149,18 +161,56 @@ def test_refusals_are_one_message_and_leave_nothing(arguments: list[str], words:
     assert not (tmp_path / "new").exists()
 
 
-def test_demo_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
-    spec = SoundscapeSpec(duration_s=20.0)
-    monkeypatch.setattr(cli, "write_soundscapes", partial(write_soundscapes, spec=spec, n_jobs=1))
+@pytest.fixture
+def demo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., str]:
+    """The demo with short soundscapes and one epoch: call it, get what it printed."""
+    spec = SoundscapeSpec(duration_s=10.0)
     monkeypatch.setattr(cli, "find_config", lambda name: toy_config("training.epochs=1"))
-    cli.sedsoft_demo(out=tmp_path / "demo")
-    first = capsys.readouterr().out
-    assert first.startswith(f"writing soundscapes to {tmp_path / 'demo_corpus'}")
-    pages = (tmp_path / "demo" / "report.html").read_bytes()
-    cli.sedsoft_demo(out=tmp_path / "demo")
-    second = capsys.readouterr().out
-    assert f"{tmp_path / 'demo'} is finished" in second
-    for said in (first, second):
-        assert "What to look at" in said
-        assert "brakes_squeaking" in said
-    assert (tmp_path / "demo" / "report.html").read_bytes() == pages
+
+    def write(root: Path, clips: Path | None, n_jobs: int) -> None:
+        write_soundscapes(root, spec=spec, clips=clips, n_jobs=1)
+
+    def run(out: Path, **arguments: object) -> str:
+        cli.sedsoft_demo(out=out, **arguments)
+        return capsys.readouterr().out
+
+    monkeypatch.setattr(cli, "write_soundscapes", write)
+    return run
+
+
+def test_demo_goes_on_where_it_was_killed_and_shows_what_is_finished(tmp_path: Path, demo: Callable[..., str]):
+    out, corpus = tmp_path / "demo", tmp_path / "demo_corpus"
+    first = demo(out)
+    assert first.startswith(f"soundscapes: {corpus}")
+    assert "folds 1, 2, 3, 4, 5 of 25 recordings" in first
+    page = (out / "report.html").read_bytes()
+    made = {path: path.read_bytes() for path in corpus.rglob("*") if path.is_file()}
+    for killed_at in (sorted(corpus.glob("development_folds/fold[345]_*")), [*corpus.rglob("city_center_03.flac")]):
+        for path in killed_at:
+            path.unlink()
+        again = demo(out)
+        assert f"{out} is finished" in again
+        for said in (first, again):
+            assert "What to look at" in said
+            assert "brakes_squeaking" in said
+        assert {path: path.read_bytes() for path in corpus.rglob("*") if path.is_file()} == made
+    assert (out / "report.html").read_bytes() == page
+
+
+@pytest.mark.filterwarnings("ignore:.*has no clips of")
+def test_demo_sounds_what_it_is_given(tmp_path: Path, demo: Callable[..., str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(cli, "train_unless_finished", lambda config, corpus, out: None)
+    with pytest.raises(SystemExit, match="nowhere: is no folder"):
+        demo(tmp_path / "demo", sounds=tmp_path / "nowhere")
+    assert not (tmp_path / "demo_corpus").exists()
+    time_s = np.arange(16000) / 16000
+    clip = np.sin(2 * np.pi * 3000 * time_s).astype(np.float32)
+    write_audio(tmp_path / "clips" / "car" / "1.wav", clip, 16000)
+    demo(tmp_path / "real", sounds=tmp_path / "clips")
+    street = read_audio(tmp_path / "real_corpus" / "development_audio" / "city_center" / "city_center_00.flac", 16000)
+    power = np.abs(np.fft.rfft(street)) ** 2  # a bin is 0.1 Hz
+    assert np.argmax(power[20_000:40_000]) + 20_000 == pytest.approx(30_000, abs=100)
+    (tmp_path / "clips" / "car" / "1.wav").rename(tmp_path / "clips" / "car" / "2.wav")
+    for sounds in (tmp_path / "clips", tmp_path / "nowhere", None):
+        with pytest.raises(SystemExit, match="real_corpus: is there and is not this corpus|nowhere: is no folder"):
+            demo(tmp_path / "real", sounds=sounds)
