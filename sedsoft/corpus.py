@@ -40,7 +40,7 @@ from sedsoft.labels import (
     to_segments,
 )
 
-# %% ../nbs/03_corpus.ipynb #fd906f46
+# %% ../nbs/03_corpus.ipynb #5c185117
 @dataclass(frozen=True)
 class Recording:
     """One audio file of a corpus."""
@@ -49,6 +49,7 @@ class Recording:
     scene: str  # where it was recorded
     audio: Path  # the audio file
     duration_s: float  # of the audio, s
+    n_bytes: int = 0  # of the audio file; 0: not known
 
     @property
     def n_segments(self) -> int:
@@ -429,7 +430,7 @@ def _given_scenes(rows: pd.DataFrame, folders: dict[str, str]) -> tuple[dict[str
         faults.append((line, f'scene of {name} is "{scene}", was "{scenes[name]}" before'))
     return scenes, faults
 
-# %% ../nbs/03_corpus.ipynb #6b618914
+# %% ../nbs/03_corpus.ipynb #7abda3db
 def read_corpus(
     root: str | Path,  # a folder in MAESTRO's layout, or of audio with one CSV
 ) -> Corpus:  # complete and without contradiction
@@ -465,15 +466,15 @@ def _look(root: Path) -> tuple[Corpus | None, list[str]]:
 
 
 def _measured(root: Path, draft: _Draft) -> tuple[list[Recording], list[str]]:
-    """The recordings in order, with their durations; audio that cannot be read, and labels beyond its end."""
+    """The recordings in order, with durations and sizes; audio that cannot be read, and labels beyond its end."""
     recordings, problems = [], []
     for recording in sorted(draft.recordings, key=lambda recording: (recording.scene, recording.name)):
         try:
-            duration_s = audio_info(recording.audio).duration_s
+            duration_s, n_bytes = audio_info(recording.audio).duration_s, recording.audio.stat().st_size
         except FileError as error:
             problems.append(_in(_below(root, recording.audio), error))
-            duration_s = np.inf
-        recordings.append(replace(recording, duration_s=duration_s))
+            duration_s, n_bytes = np.inf, 0
+        recordings.append(replace(recording, duration_s=duration_s, n_bytes=n_bytes))
         problem = _find_beyond(draft.labels[recording.name], duration_s)
         if problem:
             problems.append(f"{draft.labels_in[recording.name]}: {recording.name} {problem}")
@@ -541,11 +542,11 @@ def _find_lacking(corpus: Corpus, recordings: Sequence[Recording]) -> str:
     heard = {name for name, found in zip(corpus.classes, sounds, strict=True) if found}
     return ", ".join(name for name in corpus.evaluated if name not in heard)
 
-# %% ../nbs/03_corpus.ipynb #5804e2ae
+# %% ../nbs/03_corpus.ipynb #fcdd7d54
 def fingerprint(
     corpus: Corpus,  # any
 ) -> str:  # 32 hexadecimal digits
-    """A number that stands for a corpus's classes, recordings, labels and folds."""
+    """A number for a corpus's classes, recordings, labels and folds, and for its audio by durations and file sizes."""
     digest = hashlib.blake2b(to_json({**_plain(corpus), "folds_from": ""}).encode(), digest_size=16)
     for recording in corpus.recordings:
         digest.update(corpus.soft_labels(recording.name).tobytes())
@@ -566,6 +567,7 @@ def _plain(corpus: Corpus) -> dict:
             "scene": recording.scene,
             "duration_s": round(recording.duration_s, 3),
             "n_segments": recording.n_segments,
+            "n_bytes": recording.n_bytes,
         }
         for recording in corpus.recordings
     }

@@ -129,12 +129,9 @@ def test_a_good_corpus_is_read(maestro):
     assert [recording.name for recording in corpus.recordings] == [
         f"{scene}_{k}" for scene in ("city_center", "metro_station") for k in (90, 91, 92)
     ]
-    assert corpus["metro_station_90"] == Recording(
-        "metro_station_90",
-        "metro_station",
-        maestro / "development_audio" / "metro_station" / "metro_station_90.wav",
-        3.0,
-    )
+    audio = maestro / "development_audio" / "metro_station" / "metro_station_90.wav"
+    n_bytes = audio.stat().st_size
+    assert corpus["metro_station_90"] == Recording("metro_station_90", "metro_station", audio, 3.0, n_bytes)
     assert corpus.folds_from == "made by recording and scene"
     assert corpus.classes == CLASSES
     soft = corpus.soft_labels("metro_station_91")
@@ -565,3 +562,11 @@ def test_the_place_of_a_corpus_and_the_order_of_lines_do_not_change_its_descript
     assert describe(read_corpus(tmp_path / "moved")) == before
     path.write_text("0\t1\tcar\t0.2\n")
     assert describe(read_corpus(tmp_path / "moved"))["fingerprint"] != before["fingerprint"]
+
+
+def test_audio_of_another_size_is_another_corpus(maestro):
+    before = fingerprint(read_corpus(maestro))
+    path = maestro / "development_audio" / "metro_station" / "metro_station_90.wav"
+    wav, sr = soundfile.read(path)
+    soundfile.write(path, wav, sr, subtype="PCM_24")
+    assert fingerprint(read_corpus(maestro)) != before
