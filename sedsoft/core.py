@@ -84,7 +84,7 @@ def remove_partials(
     for path in Path(folder).rglob(".*.partial*"):
         path.unlink(missing_ok=True)
 
-# %% ../nbs/00_core.ipynb #689df9c3
+# %% ../nbs/00_core.ipynb #c4ca3d4a
 def write_text(
     path: str | Path,  # the file to be written
     text: str,  # its content, written as UTF-8 with Unix line ends
@@ -118,13 +118,20 @@ def _plain(value: Any) -> Any:
 
 def read_json(
     path: str | Path,  # a JSON file
+    keys: Sequence[str] = (),  # what its object must have; empty: it may be anything
 ) -> Any:  # its content
-    """Read a JSON file; a broken one raises `FileError` with the line."""
+    """Read a JSON file; one that is broken, or lacks a key, raises `FileError`."""
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise FileError(path, f"not JSON: {error.msg}", error.lineno) from error
+    except UnicodeDecodeError as error:
+        raise FileError(path, f"not JSON: {error}") from error
+    missing = [key for key in keys if not isinstance(content, dict) or key not in content]
+    if missing:
+        raise FileError(path, f"damaged, or another file: it has no {', '.join(missing)}")
+    return content
 
 # %% ../nbs/00_core.ipynb #6bbb58f1
 def make_rng(
