@@ -7,7 +7,7 @@ __all__ = ['NEXT', 'readable_errors', 'parse_folds', 'format_table', 'format_hea
            'describe_corpus', 'sedsoft_train', 'train_and_report', 'format_plan', 'format_result', 'sedsoft_evaluate',
            'format_comparison', 'sedsoft_report', 'sedsoft_demo', 'train_unless_finished']
 
-# %% ../nbs/49_cli.ipynb #593addcd
+# %% ../nbs/49_cli.ipynb #3588b038
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,13 +17,13 @@ import numpy as np
 import pandas as pd
 from fastcore.script import Param, call_parse
 
-from .core import FileError, make_rng, read_json, to_json, with_settings, write_text
+from .core import FileError, make_rng, to_json, with_settings, write_text
 from .corpus import Corpus, check_corpus, read_corpus, summarise
 from .download import download, find_missing, find_size
 from .evaluation import class_table, compare, evaluate
 from .experiment import judge_folder, judge_run, run_experiment
 from .explorers import threshold_data
-from .report import write_report
+from .report import read_metrics, write_report
 from .runs import Config, Run, find_config, is_finished, open_run
 from .soundscapes import write_soundscapes
 
@@ -50,7 +50,7 @@ def parse_folds(
     except ValueError:
         raise ValueError(f'--folds is "{folds}", must be numbers with commas between, such as 1,2') from None
 
-# %% ../nbs/49_cli.ipynb #07845ece
+# %% ../nbs/49_cli.ipynb #60057603
 def format_table(
     table: pd.DataFrame,  # rows of classes and their mean, figures as fractions, as `class_table` gives it
 ) -> str:  # columns of text
@@ -83,7 +83,7 @@ def format_headline(
         if metrics[key] is None:
             lines.append(f"{title:12} –      (these scores bring no thresholds)")
             continue
-        ends = (metrics["ci"] or {}).get(key)
+        ends = (metrics.get("ci") or {}).get(key)
         interval = f" (95 % of resamples: {100 * ends[0]:.2f} to {100 * ends[1]:.2f})" if ends else ""
         lines.append(f"{title:12} {100 * metrics[key]:5.2f} %{interval}")
     if metrics.get("chance") is not None:
@@ -131,7 +131,7 @@ def describe_corpus(
     tables = [frame.round(1).to_string() for frame in summary]
     return "\n\n".join([first, *tables, f"folds: {corpus.folds_from}"])
 
-# %% ../nbs/49_cli.ipynb #936a12b2
+# %% ../nbs/49_cli.ipynb #0339811e
 @call_parse
 def sedsoft_train(
     config: str,  # a TOML file, or the name of a shipped configuration: baseline, crnn, demo
@@ -188,7 +188,7 @@ def format_result(
 ) -> str:  # a table, and where to look
     """Say what a run came to."""
     judged = judge_run(run, corpus)
-    metrics = read_json(run.path / "metrics.json")
+    metrics = read_metrics(run)
     return f"\n{format_table(class_table(judged))}\n\n{format_headline(metrics)}\n\nreport: {run.path / 'report.html'}"
 
 # %% ../nbs/49_cli.ipynb #cd35baf3

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Picture', 'Report', 'percent', 'decimal', 'headline', 'class_rows', 'measure_rows', 'flat_rows', 'report_pictures',
-           'report_html', 'read_report', 'write_report']
+           'report_html', 'read_metrics', 'read_report', 'write_report']
 
 # %% ../nbs/44_report.ipynb #63573fd0
 import base64
@@ -332,19 +332,30 @@ def _shown(picture: Picture) -> dict[str, Any]:
         source = f"data:image/{kind};base64,{base64.b64encode(picture.image).decode()}"
     return {**shown, "source": source}
 
-# %% ../nbs/44_report.ipynb #ff0a0109
+# %% ../nbs/44_report.ipynb #e3a2dd2f
+def read_metrics(
+    run: Run,  # an evaluated run
+) -> dict:  # the content of metrics.json
+    """Read a run's figures; raises `FileError` if there are none yet, or they are damaged."""
+    path = run.path / "metrics.json"
+    if not path.is_file():
+        raise FileError(path, "missing: the run has not been evaluated yet")
+    return read_json(path, ["f1_mo", "f1_validated", "per_class"])
+
+
 def read_report(
     run: Run,  # a run with metrics.json
     pictures: Sequence[Picture] = (),  # in the order to be shown
 ) -> Report:  # everything that the page shows
     """Gather the report of a run from its folder."""
+    evaluated = run.corpus["evaluated"]
     return Report(
         name=f"{run.config.name}, seed {run.config.seed}",
-        metrics=_read_metrics(run),
+        metrics=read_metrics(run),
         corpus=run.corpus,
         config=to_mapping(run.config),
-        environment=read_json(run.path / "environment.json"),
-        thresholds={fold: read_json(run.fold(fold) / "thresholds.json") for fold in run.folds},
+        environment=read_json(run.path / "environment.json", ["packages"]),
+        thresholds={fold: read_json(run.fold(fold) / "thresholds.json", evaluated) for fold in run.folds},
         command=_command(run),
         pictures=tuple(pictures),
     )
@@ -362,7 +373,7 @@ def write_report(
     data: ThresholdData | None = None,  # scores and labels of its test recordings; None: pictures that need them stay
 ) -> Path:  # the page
     """Write a run's figures and its report."""
-    metrics = _read_metrics(run)
+    metrics = read_metrics(run)
     pictures = [_kept(run, picture) for picture in report_pictures(metrics, read_history(run), data)]
     write_text(run.path / "report.html", report_html(read_report(run, pictures)))
     return run.path / "report.html"
@@ -377,10 +388,3 @@ def _kept(run: Run, picture: Picture) -> Picture:
         return picture
     kept = sorted(folder.glob(f"{picture.name}.*"))
     return replace(picture, image=kept[0].read_bytes()) if kept else picture
-
-
-def _read_metrics(run: Run) -> dict:
-    """A run's metrics; a message that helps if there are none yet."""
-    if not (run.path / "metrics.json").is_file():
-        raise FileError(run.path / "metrics.json", "missing: the run has not been evaluated yet")
-    return read_json(run.path / "metrics.json")

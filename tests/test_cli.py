@@ -130,6 +130,17 @@ def test_a_run_of_some_folds_against_scores_of_all(folder: Path, toy: Corpus, ca
 
 
 @pytest.mark.usefixtures("trained")
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"\xff", b'{"half'])
+@pytest.mark.parametrize("name", ["metrics.json", "environment.json", "fold1/thresholds.json"])
+def test_a_damaged_run_is_named_in_a_line(name: str, content: bytes, folder: Path, tmp_path: Path):
+    shutil.copytree(folder / "run", tmp_path / "run")
+    (tmp_path / "run" / name).write_bytes(content)
+    with pytest.raises(SystemExit, match=rf"sedsoft: .*run/{name}.*: (not JSON|damaged).*") as end:
+        cli.sedsoft_report(tmp_path / "run")
+    assert len(str(end.value).splitlines()) == 1
+
+
+@pytest.mark.usefixtures("trained")
 def test_report_again(folder: Path):
     page = folder / "run" / "report.html"
     before = page.read_bytes()
