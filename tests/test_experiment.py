@@ -121,7 +121,8 @@ def test_two_trainings_do_not_share_a_folder(toy: Corpus, tmp_path: Path):
     config, out = toy_config("training.epochs=500", "training.stop_patience=500"), tmp_path / "run"
     write_config(tmp_path / "toy.toml", config)
     arguments = [sys.executable, "-c", TRAIN, str(tmp_path / "toy.toml"), str(toy.root), str(out)]
-    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
         while process.poll() is None and _n_epochs(out) < 1:
             time.sleep(0.01)
         (out / ".metrics.abc.partial.json").touch()
@@ -129,7 +130,9 @@ def test_two_trainings_do_not_share_a_folder(toy: Corpus, tmp_path: Path):
             run_experiment(out, config, toy, folds=[2])
         assert (out / ".metrics.abc.partial.json").exists()
         assert process.poll() is None
+    finally:
         process.kill()
+        process.wait()
     with locked(open_run(out)):
         assert not (out / ".metrics.abc.partial.json").exists()
 
