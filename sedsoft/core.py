@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FileError', 'unknown_name', 'atomic_path', 'remove_partials', 'write_text', 'to_json', 'read_json', 'make_rng',
            'make_torch_seed', 'progress', 'from_mapping', 'to_mapping', 'read_config', 'write_config', 'with_settings',
-           'with_setting', 'check_fields']
+           'check_fields']
 
 # %% ../nbs/00_core.ipynb #3295dd12
 import dataclasses
@@ -231,7 +231,7 @@ def write_config(
     """Write a configuration atomically."""
     write_text(path, tomli_w.dumps(to_mapping(config)))
 
-# %% ../nbs/00_core.ipynb #83788843
+# %% ../nbs/00_core.ipynb #eb43c23b
 def with_settings(
     config: Any,  # a dataclass tree
     settings: Iterable[str],  # each "section.key=value"; of two for one key the later counts
@@ -241,14 +241,6 @@ def with_settings(
     for setting in settings:
         _change(values, setting)
     return from_mapping(type(config), values)
-
-
-def with_setting(
-    config: Any,  # a dataclass tree
-    setting: str,  # "section.key=value"
-) -> Any:  # a new tree in which one value differs
-    """Change one value of a configuration, see `with_settings`."""
-    return with_settings(config, [setting])
 
 
 def _change(values: dict, setting: str) -> None:

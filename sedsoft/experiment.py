@@ -6,7 +6,7 @@
 __all__ = ['Material', 'cache_folder', 'gather', 'train_fold', 'score_recordings', 'finish_fold', 'judge_run', 'judge_folder',
            'evaluate_run', 'n_threads', 'run_folds', 'run_experiment', 'score_file']
 
-# %% ../nbs/40_experiment.ipynb #1ba3df12
+# %% ../nbs/40_experiment.ipynb #fe7fe5b5
 import os
 import shutil
 from collections.abc import Iterator, Sequence

@@ -223,7 +223,7 @@ def check_corpus_of(
             f"{run.corpus['fingerprint'][:12]}; this one has {len(corpus['recordings'])}, {corpus['fingerprint'][:12]}",
         )
 
-# %% ../nbs/24_runs.ipynb #bb21fb15
+# %% ../nbs/24_runs.ipynb #6da06fa8
 @contextmanager
 def locked(
     run: Run,  # to be written to

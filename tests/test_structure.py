@@ -495,8 +495,6 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_fresh_readme_is_the_index():
     path = ROOT / SOURCE
-    if not path.exists():
-        pytest.skip(f"no {SOURCE} yet")
     wanted = to_readme(read(path))
     there = {path.relative_to(ROOT).as_posix() for path in (NBS / "images").glob("index_*.png")}
     faults = [f"{name} is not what {SOURCE} gives: run `make readme`" for name in there - wanted.keys()]
