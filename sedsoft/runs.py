@@ -142,7 +142,7 @@ def state_path(
     """Where the state of a fold's training is kept, to resume from."""
     return run.fold(fold) / "state" / "training.safetensors"
 
-# %% ../nbs/24_runs.ipynb #417cf302
+# %% ../nbs/24_runs.ipynb #de93c1bd
 def start_run(
     path: str | Path,  # the run folder: absent, empty, or this run's own
     config: Config,  # what is asked for
@@ -172,7 +172,7 @@ _FIRST_FILES = ("corpus.json", "environment.json")
 
 def _warn_of_changes(path: Path, made_with: dict) -> None:
     """Warn when a run goes on with other versions, other source or another device than it began with."""
-    then, now = _flat(read_json(path / "environment.json")), _flat(made_with)
+    then, now = _flat(read_json(path / "environment.json", ["packages"])), _flat(made_with)
     deciding = [name for name in now if name not in ("system", "cores")]
     changed = [
         "sedsoft's source" if name == "source" else f"{name.removeprefix('packages.')} {then.get(name)} -> {now[name]}"
@@ -191,7 +191,8 @@ def open_run(
     for name in ("config.toml", *_FIRST_FILES):
         if not (path / name).is_file():
             raise FileError(path / name, "missing; every run folder has it")
-    return Run(path, read_config(Config, path / "config.toml"), read_json(path / "corpus.json"))
+    corpus = read_json(path / "corpus.json", ["classes", "evaluated", "recordings", "folds", "fingerprint"])
+    return Run(path, read_config(Config, path / "config.toml"), corpus)
 
 
 def differences(
@@ -245,7 +246,7 @@ def locked(
     finally:
         lock.release()
 
-# %% ../nbs/24_runs.ipynb #36a21203
+# %% ../nbs/24_runs.ipynb #c29d8528
 def write_history(
     path: str | Path,  # history.csv of a fold
     records: Sequence[EpochRecord],  # one an epoch
@@ -262,7 +263,10 @@ def read_history(
     for fold in map(int, run.corpus["folds"]):
         path = run.fold(fold) / "history.csv"
         if path.is_file():
-            frames.append(pd.read_csv(path).assign(fold=fold))
+            try:
+                frames.append(pd.read_csv(path)[[*EpochRecord.__dataclass_fields__]].assign(fold=fold))
+            except (ValueError, KeyError) as error:
+                raise FileError(path, f"damaged: {error}") from error
     if not frames:
         return pd.DataFrame(columns=["fold", *EpochRecord.__dataclass_fields__])
     history = pd.concat(frames, ignore_index=True)

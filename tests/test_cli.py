@@ -131,7 +131,9 @@ def test_a_run_of_some_folds_against_scores_of_all(folder: Path, toy: Corpus, ca
 
 @pytest.mark.usefixtures("trained")
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"\xff", b'{"half'])
-@pytest.mark.parametrize("name", ["metrics.json", "environment.json", "fold1/thresholds.json"])
+@pytest.mark.parametrize(
+    "name", ["metrics.json", "environment.json", "corpus.json", "fold1/thresholds.json", "fold1/history.csv"]
+)
 def test_a_damaged_run_is_named_in_a_line(name: str, content: bytes, folder: Path, tmp_path: Path):
     shutil.copytree(folder / "run", tmp_path / "run")
     (tmp_path / "run" / name).write_bytes(content)
