@@ -7,7 +7,9 @@ __all__ = ['NEXT', 'readable_errors', 'parse_folds', 'format_table', 'format_hea
            'describe_corpus', 'sedsoft_train', 'train_and_report', 'format_plan', 'format_result', 'sedsoft_evaluate',
            'format_comparison', 'sedsoft_report', 'sedsoft_demo', 'train_unless_finished']
 
-# %% ../nbs/49_cli.ipynb #3588b038
+# %% ../nbs/49_cli.ipynb #e09e0960
+import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,19 +22,21 @@ from fastcore.script import Param, call_parse
 from .core import FileError, make_rng, to_json, with_settings, write_text
 from .corpus import Corpus, check_corpus, read_corpus, summarise
 from .download import download, find_missing, find_size
-from .evaluation import class_table, compare, evaluate
+from .evaluation import Judged, class_table, compare, evaluate
 from .experiment import judge_folder, judge_run, run_experiment
 from .explorers import threshold_data
 from .report import read_metrics, write_report
-from .runs import Config, Run, find_config, is_finished, open_run
+from .runs import Config, Run, find_config, is_finished, locked, open_run
 from .soundscapes import write_soundscapes
 
-# %% ../nbs/49_cli.ipynb #b9e81471
+# %% ../nbs/49_cli.ipynb #5349271e
 @contextmanager
 def readable_errors() -> Iterator[None]:
-    """Turn what went wrong with files and arguments into one message and exit status 1."""
+    """Turn what went wrong with files and arguments into one message and exit status 1; a warning is a line."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: print(f"sedsoft: {message}", file=sys.stderr)
+            yield
     except (ValueError, OSError) as error:
         raise SystemExit(f"sedsoft: {error}") from error
     except KeyboardInterrupt:
@@ -131,7 +135,7 @@ def describe_corpus(
     tables = [frame.round(1).to_string() for frame in summary]
     return "\n\n".join([first, *tables, f"folds: {corpus.folds_from}"])
 
-# %% ../nbs/49_cli.ipynb #0339811e
+# %% ../nbs/49_cli.ipynb #7359a8a3
 @call_parse
 def sedsoft_train(
     config: str,  # a TOML file, or the name of a shipped configuration: baseline, crnn, demo
@@ -158,8 +162,10 @@ def train_and_report(
     wanted = sorted(corpus.folds) if folds is None else folds
     print(format_plan(config, corpus, out, wanted), flush=True)
     run = run_experiment(out, config, corpus, folds)
-    write_report(run, threshold_data(judge_run(run, corpus)))
-    print(format_result(run, corpus))
+    judged = judge_run(run, corpus)
+    with locked(run):
+        write_report(run, threshold_data(judged))
+    print(format_result(run, judged))
     return run
 
 
@@ -184,10 +190,9 @@ def format_plan(
 
 def format_result(
     run: Run,  # evaluated
-    corpus: Corpus,  # the corpus it was trained on
+    judged: Judged,  # its scores and labels
 ) -> str:  # a table, and where to look
     """Say what a run came to."""
-    judged = judge_run(run, corpus)
     metrics = read_metrics(run)
     return f"\n{format_table(class_table(judged))}\n\n{format_headline(metrics)}\n\nreport: {run.path / 'report.html'}"
 
@@ -242,7 +247,7 @@ def sedsoft_report(
         judged = None if data is None else threshold_data(judge_run(opened, read_corpus(data)))
         print(write_report(opened, judged))
 
-# %% ../nbs/49_cli.ipynb #27e3e241
+# %% ../nbs/49_cli.ipynb #8cf046c3
 @call_parse
 def sedsoft_demo(
     out: str = "runs/demo",  # the run folder; its corpus is written beside it
@@ -268,7 +273,7 @@ def train_unless_finished(
     if (out / "report.html").is_file():
         run = open_run(out)
         if run.config == config and run.folds == tuple(sorted(corpus.folds)):
-            print(f"{out} is finished.\n{format_result(run, corpus)}")
+            print(f"{out} is finished.\n{format_result(run, judge_run(run, corpus))}")
             return
     train_and_report(config, corpus, out)
 

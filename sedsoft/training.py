@@ -149,7 +149,7 @@ def seeded(
         if on_mps:
             torch.mps.set_rng_state(before)
 
-# %% ../nbs/15_training.ipynb #64594a9b
+# %% ../nbs/15_training.ipynb #b1ed6374
 @dataclass(frozen=True)
 class EpochRecord:
     """What an epoch came to: a line of the history."""
@@ -197,8 +197,8 @@ def _restore(model: nn.Module, optimiser: torch.optim.Optimizer, state: Training
     except RuntimeError as error:
         raise ValueError(f"the state is another model's: {error}") from error
     entries = {}
+    kept = {key.rpartition("/"): tensor for key, tensor in state.optimiser.items()}
     for k, (name, _) in enumerate(model.named_parameters()):
-        kept = {key.rpartition("/"): tensor for key, tensor in state.optimiser.items()}
         entries[k] = {entry: tensor.clone() for (parameter, _, entry), tensor in kept.items() if parameter == name}
     optimiser.load_state_dict({"state": entries, "param_groups": optimiser.state_dict()["param_groups"]})
 

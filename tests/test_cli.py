@@ -185,7 +185,8 @@ def demo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Call
 
     def run(out: Path, **arguments: object) -> str:
         cli.sedsoft_demo(out=out, **arguments)
-        return capsys.readouterr().out
+        said = capsys.readouterr()
+        return said.out + said.err
 
     monkeypatch.setattr(cli, "write_soundscapes", write)
     return run
@@ -210,7 +211,6 @@ def test_demo_goes_on_where_it_was_killed_and_shows_what_is_finished(tmp_path: P
     assert (out / "report.html").read_bytes() == page
 
 
-@pytest.mark.filterwarnings("ignore:.*has no clips of")
 def test_demo_sounds_what_it_is_given(tmp_path: Path, demo: Callable[..., str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(cli, "train_unless_finished", lambda config, corpus, out: None)
     with pytest.raises(SystemExit, match="nowhere: is no folder"):
@@ -219,7 +219,10 @@ def test_demo_sounds_what_it_is_given(tmp_path: Path, demo: Callable[..., str], 
     time_s = np.arange(16000) / 16000
     clip = np.sin(2 * np.pi * 3000 * time_s).astype(np.float32)
     write_audio(tmp_path / "clips" / "car" / "1.wav", clip, 16000)
-    demo(tmp_path / "real", sounds=tmp_path / "clips")
+    said = demo(tmp_path / "real", sounds=tmp_path / "clips")
+    assert f"sedsoft: {tmp_path / 'clips'} has no clips of: birds_singing, people talking" in said
+    assert f"sedsoft: {tmp_path / 'clips'} has clips from fewer than 5 sources of: car; theirs" in said
+    assert "UserWarning" not in said
     street = read_audio(tmp_path / "real_corpus" / "development_audio" / "city_center" / "city_center_00.flac", 16000)
     power = np.abs(np.fft.rfft(street)) ** 2  # a bin is 0.1 Hz
     assert np.argmax(power[20_000:40_000]) + 20_000 == pytest.approx(30_000, abs=100)

@@ -10,7 +10,7 @@ from toy import toy_config, write_toy
 
 import sedsoft.experiment as experiment
 from sedsoft.core import with_settings
-from sedsoft.corpus import Corpus
+from sedsoft.corpus import Corpus, describe
 from sedsoft.experiment import gather, train_fold
 from sedsoft.runs import Config, find_config, start_run
 
@@ -66,7 +66,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 def outcome(config: Config, corpus: Corpus, folder: Path) -> tuple:
     """Losses and shapes of a short training, and the number of threads it had."""
-    run = start_run(folder, config, {"fingerprint": "", "folds": corpus.folds, "recordings": []})
+    run = start_run(folder, config, describe(corpus))
     with experiment.n_threads(config.training.threads):
         material = gather(corpus, config.features)
         threads = torch.get_num_threads()
