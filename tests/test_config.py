@@ -39,7 +39,7 @@ OTHER = {
     "training.lr_factor": "0.5",
     "training.lr_patience": "2",
     "training.stop_patience": "2",
-    "training.sequence_s": "5.0",
+    "training.sequence_s": "3.0",
     "training.join": "true",
     "training.threads": "2",
     "training.device": "cuda:7",
