@@ -10,6 +10,7 @@ PYTHON := $(shell for python in python3.11 python3 python3.12 python3.13 python3
 endif
 BIN := .venv/bin
 JOBS ?= 2
+OUT ?= runs/demo
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 VECLIB_MAXIMUM_THREADS=1
 PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
 SETUP = @command -v $(PYTHON) >/dev/null || { echo "No Python found: install Python 3.11, or say where it is: make PYTHON=/path/to/python3.11"; exit 1; }; \
@@ -20,12 +21,12 @@ help: ## list the targets
 	@echo "make TARGET, one of"
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1	\2/p' $(MAKEFILE_LIST) | expand -t 12
 
-setup: ## make .venv and .peers, once: 10 to 20 minutes and a few gigabytes (PYTHON=python3.11, PINNED=no, PEERS=no)
+setup: ## make .venv and .peers, once: 2 to 20 minutes and a few gigabytes (PYTHON=python3.11, PINNED=no, PEERS=no)
 	$(SETUP) $(PEERS_TOO)
 
-demo: ## the main job on embedded soundscapes: trains five folds, prints F1_MO, leaves runs/demo/report.html; 5 minutes
+demo: ## the main job on embedded soundscapes: trains five folds, prints F1_MO, leaves runs/demo/report.html; 5 minutes (OUT=runs/demo)
 	$(SETUP)
-	@$(BIN)/sedsoft_demo
+	@$(BIN)/sedsoft_demo --out $(OUT)
 
 test: ## everything: notebooks against the library, tests, lint, freshness; 10 minutes on two cores (JOBS=2)
 	$(SETUP) $(PEERS_TOO)

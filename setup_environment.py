@@ -148,7 +148,7 @@ def package_environment(newest: bool) -> Environment:
     built = [ROOT / name for name in ("settings.ini", "setup.py", "pyproject.toml")]
     return Environment(
         folder=ROOT / ".venv",
-        cost="about 2 GB on disk, 8 GB where torch comes with CUDA; 5 to 15 minutes, mostly downloads",
+        cost="about 2 GB on disk, 8 GB where torch comes with CUDA; 2 to 15 minutes, mostly downloads",
         steps=(
             Step("packages", "installing packages", options, digest(*wanted) if newest else digest(pins)),
             Step("sedsoft", "installing sedsoft", ("--no-deps", "--no-build-isolation", "-e", "."), digest(*built)),

@@ -7,7 +7,7 @@ __all__ = ['NEXT', 'readable_errors', 'parse_folds', 'format_table', 'format_hea
            'describe_corpus', 'sedsoft_train', 'train_and_report', 'format_plan', 'format_result', 'sedsoft_evaluate',
            'format_comparison', 'sedsoft_report', 'sedsoft_demo', 'train_unless_finished']
 
-# %% ../nbs/49_cli.ipynb #e09e0960
+# %% ../nbs/49_cli.ipynb #fa1863c9
 import sys
 import warnings
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from fastcore.script import Param, call_parse
 
 from .core import FileError, make_rng, to_json, with_settings, write_text
 from .corpus import Corpus, check_corpus, read_corpus, summarise
-from .download import download, find_missing, find_size
+from .download import Archive, download, find_missing, find_size
 from .evaluation import Judged, class_table, compare, evaluate
 from .experiment import judge_folder, judge_run, run_experiment
 from .explorers import threshold_data
@@ -29,13 +29,13 @@ from .report import read_metrics, write_report
 from .runs import Config, Run, find_config, is_finished, locked, open_run
 from .soundscapes import write_soundscapes
 
-# %% ../nbs/49_cli.ipynb #5349271e
+# %% ../nbs/49_cli.ipynb #6aa3910a
 @contextmanager
 def readable_errors() -> Iterator[None]:
     """Turn what went wrong with files and arguments into one message and exit status 1; a warning is a line."""
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_: print(f"sedsoft: {message}", file=sys.stderr)
+            warnings.showwarning = lambda message, *_: print(f"sedsoft: warning: {message}", file=sys.stderr)
             yield
     except (ValueError, OSError) as error:
         raise SystemExit(f"sedsoft: {error}") from error
@@ -94,7 +94,7 @@ def format_headline(
         lines.append(f"{'chance':12} {100 * metrics['chance']:5.2f} % (F1_MO of knowing only the scene)")
     return "\n".join(lines)
 
-# %% ../nbs/49_cli.ipynb #296cf876
+# %% ../nbs/49_cli.ipynb #bce8cdbb
 @call_parse
 def sedsoft_prepare(
     root: str,  # the corpus: a folder in MAESTRO Real's layout, or of audio with one CSV
@@ -117,12 +117,21 @@ def download_corpus(
     """Fetch what is missing of MAESTRO Real's archives, saying first what and how much."""
     missing = find_missing(root)
     for archive in missing:
-        size = find_size(archive)
-        size = "of unknown size" if size is None else f"{size / 1e9:.2f} GB"
-        print(f"fetching {archive.name}, {size}, to {root}/{archive.folder}", flush=True)
+        print(f"{_what_comes(Path(root), archive)}, to {root}/{archive.folder}", flush=True)
     if not missing:
         print(f"{root} has both archives already")
     download(root)
+
+
+def _what_comes(root: Path, archive: Archive) -> str:
+    """Where an archive is taken from, and how large it is if the server says so."""
+    if (root / archive.name).is_file():
+        return f"unpacking {root / archive.name}"
+    try:
+        size = find_size(archive)
+    except FileError:  # some servers refuse the question and give the archive
+        size = None
+    return f"fetching {archive.name}, {'of unknown size' if size is None else f'{size / 1e9:.2f} GB'}"
 
 
 def describe_corpus(
@@ -196,7 +205,7 @@ def format_result(
     metrics = read_metrics(run)
     return f"\n{format_table(class_table(judged))}\n\n{format_headline(metrics)}\n\nreport: {run.path / 'report.html'}"
 
-# %% ../nbs/49_cli.ipynb #cd35baf3
+# %% ../nbs/49_cli.ipynb #9a2b7c8b
 @call_parse
 def sedsoft_evaluate(
     scores: str,  # a run folder, or a folder of score tables, <recording>.tsv each
@@ -212,8 +221,11 @@ def sedsoft_evaluate(
         metrics = evaluate(judged, make_rng(0, "intervals"))
         print(f"{format_table(class_table(judged))}\n\n{format_headline(metrics)}")
         if against:
-            metrics["against"] = compare(judged, judge_folder(against, corpus, folds), make_rng(0, "intervals"))
-            print(f"\nagainst {against}\n{format_comparison(metrics['against'])}")
+            other = judge_folder(against, corpus, folds)
+            common = np.unique(other.folds).tolist()
+            ours = judged if common == folds else judge_folder(scores, corpus, common)
+            metrics["against"] = {"folds": common, **compare(ours, other, make_rng(0, "intervals"))}
+            print(f"\nagainst {against}, folds {', '.join(map(str, common))}\n{format_comparison(metrics['against'])}")
         if json:
             write_text(json, to_json(metrics))
 
@@ -235,7 +247,7 @@ def format_comparison(
         )
     return "\n".join(lines)
 
-# %% ../nbs/49_cli.ipynb #c732ac4e
+# %% ../nbs/49_cli.ipynb #affb4631
 @call_parse
 def sedsoft_report(
     run: str,  # a run folder, at least one fold of it finished
@@ -245,9 +257,10 @@ def sedsoft_report(
     with readable_errors():
         opened = open_run(run)
         judged = None if data is None else threshold_data(judge_run(opened, read_corpus(data)))
-        print(write_report(opened, judged))
+        with locked(opened):
+            print(write_report(opened, judged))
 
-# %% ../nbs/49_cli.ipynb #8cf046c3
+# %% ../nbs/49_cli.ipynb #177098e4
 @call_parse
 def sedsoft_demo(
     out: str = "runs/demo",  # the run folder; its corpus is written beside it
@@ -272,7 +285,7 @@ def train_unless_finished(
     """Run an experiment and report; if all of it is done, only say what it came to."""
     if (out / "report.html").is_file():
         run = open_run(out)
-        if run.config == config and run.folds == tuple(sorted(corpus.folds)):
+        if run.config == config and run.folds == tuple(sorted(corpus.folds)) == tuple(read_metrics(run)["folds"]):
             print(f"{out} is finished.\n{format_result(run, judge_run(run, corpus))}")
             return
     train_and_report(config, corpus, out)

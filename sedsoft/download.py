@@ -59,7 +59,7 @@ def find_missing(
     """Say which archives are still to be fetched; a folder that is there counts as whole."""
     return tuple(archive for archive in archives if not (Path(root) / archive.folder).exists())
 
-# %% ../nbs/45_download.ipynb #094a2c8d
+# %% ../nbs/45_download.ipynb #8943d4b3
 TIMEOUT_S = 30.0  # of silence, then the connection counts as broken
 MAX_WRONG = 2  # downloads with a wrong checksum before giving up
 BLOCK = 2**14  # bytes; as many can be lost when a connection breaks off
@@ -93,6 +93,8 @@ def fetch(
             n_wrong += 1
             if n_wrong >= MAX_WRONG:
                 raise FileError(path, f"not fetched: {error}") from error
+        except OSError as error:
+            raise FileError(part, f"not written: {error}; what is there is kept, the same call goes on") from error
         time.sleep(wait_s)
 
 
@@ -164,7 +166,7 @@ def find_unsafe(
         return "is a link" if kind == stat.S_IFLNK else "is a device"
     return "is encrypted" if entry.flag_bits & 1 else ""
 
-# %% ../nbs/45_download.ipynb #2f8f5ca1
+# %% ../nbs/45_download.ipynb #9614a889
 def unpack(
     path: str | Path,  # a zip archive
     root: str | Path,  # where it goes
@@ -191,6 +193,8 @@ def unpack(
                 found.rename(Path(root) / found.name)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise FileError(path, f"not a whole zip archive: {error}") from error
+    except OSError as error:
+        raise FileError(target, f"not unpacked: {error}; the archive is kept") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target

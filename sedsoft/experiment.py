@@ -69,7 +69,7 @@ def gather(
         soft_labels[recording.name] = corpus.soft_labels(recording.name)
     return Material(features, soft_labels)
 
-# %% ../nbs/40_experiment.ipynb #0502f2cf
+# %% ../nbs/40_experiment.ipynb #65a7c83b
 def _sequences(config: Config, material: Material, recordings: Sequence[Recording], standardiser) -> Sequences:
     """The sequences of one split."""
     names = [recording.name for recording in recordings]
@@ -111,6 +111,7 @@ def train_fold(
         state_to_file(kept, state)
         write_history(folder / "history.csv", state.records)
         yield epoch
+    write_history(folder / "history.csv", state.records)  # again: a kill may have come after the state
     model.load_state_dict(state.best)
     save_detector(folder, Detector(model, config.model, config.features, standardiser, corpus.classes))
 
@@ -153,30 +154,32 @@ def finish_fold(
     state_path(run, fold).unlink(missing_ok=True)
     shutil.rmtree(folder / "state", ignore_errors=True)
 
-# %% ../nbs/40_experiment.ipynb #9796f0dc
+# %% ../nbs/40_experiment.ipynb #ce63a836
 def judge_run(
     run: Run,  # some folds of it finished
     corpus: Corpus,  # the corpus it was trained on
-) -> Judged:  # scores, labels and thresholds of the test recordings of the finished folds
+    folds: Sequence[int] | None = None,  # the finished folds that count; None: all that are finished
+) -> Judged:  # scores, labels and thresholds of their test recordings
     """Bring a run's scores and thresholds together with the labels."""
     check_corpus_of(run, describe(corpus))
-    if not run.folds:
+    folds = [fold for fold in run.folds if folds is None or fold in folds]
+    if not folds:
         raise FileError(run.path, "no fold is finished: train it first")
-    references = references_of(corpus, run.folds)
+    references = references_of(corpus, folds)
     tables = read_score_folder(run.path / "scores", corpus.evaluated, [item.name for item in references])
-    thresholds = {fold: read_thresholds(run.fold(fold) / "thresholds.json", corpus.evaluated) for fold in run.folds}
+    thresholds = {fold: read_thresholds(run.fold(fold) / "thresholds.json", corpus.evaluated) for fold in folds}
     return judge(tables, references, corpus.evaluated, thresholds)
 
 
 def judge_folder(
     path: str | Path,  # a run folder, or a folder with one score table a recording
     corpus: Corpus,  # what it is judged by
-    folds: Sequence[int] | None = None,  # of a folder of scores: the folds whose test recordings count; None: all
+    folds: Sequence[int] | None = None,  # the folds whose test recordings count; None: all, of a run those finished
 ) -> Judged:  # thresholds are None for a folder of scores
     """Judge whatever lies in a folder."""
     path = Path(path)
     if (path / "config.toml").is_file():
-        return judge_run(open_run(path), corpus)
+        return judge_run(open_run(path), corpus, folds)
     if not path.is_dir():
         raise FileError(path, "no such folder; give a run, or a folder with a score table for each recording")
     references = references_of(corpus, folds)
@@ -193,7 +196,7 @@ def evaluate_run(
     write_text(run.path / "metrics.json", to_json(metrics))
     return metrics
 
-# %% ../nbs/40_experiment.ipynb #5cce1c4f
+# %% ../nbs/40_experiment.ipynb #a8a3d1e0
 @contextmanager
 def n_threads(
     threads: int,  # for torch, >= 1
@@ -215,6 +218,8 @@ def run_folds(
     """Train and score the folds that are not finished, with a bar for each."""
     wanted = sorted(corpus.folds) if folds is None else folds
     waiting = [fold for fold in wanted if not is_finished(run, fold)]
+    for fold in set(wanted) - set(waiting):
+        shutil.rmtree(run.fold(fold) / "state", ignore_errors=True)  # left by a kill at the very end
     if not waiting:
         return
     with n_threads(run.config.training.threads):

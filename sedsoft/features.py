@@ -7,7 +7,7 @@ __all__ = ['SEGMENT_S', 'BASELINE', 'REPORT', 'FLOOR', 'BATCH', 'VERSION', 'QUIE
            'mel_filters', 'stream_features', 'features_of', 'Standardiser', 'fit_standardiser', 'feature_key',
            'FeatureCache', 'read_features']
 
-# %% ../nbs/05_features.ipynb #660c699f
+# %% ../nbs/05_features.ipynb #28b37d15
 import dataclasses
 import hashlib
 import io
@@ -15,6 +15,7 @@ import json
 import math
 import re
 import sys
+import threading
 import time
 import types
 import warnings
@@ -33,17 +34,21 @@ import soundfile
 from .audio import audio_info, read_blocks
 from .core import FileError, atomic_path, check_fields
 
-# %% ../nbs/05_features.ipynb #d0d3b7d7
+# %% ../nbs/05_features.ipynb #c02929c3
+_IMPORTING = threading.Lock()
+
+
 def _import_torchaudio() -> types.ModuleType:
     """Import torchaudio; where its compiled part does not fit torch, without that part."""
-    try:
-        import torchaudio
-    except OSError:
-        stand_in = types.ModuleType("torchaudio._extension")
-        stand_in._IS_TORCHAUDIO_EXT_AVAILABLE = stand_in._IS_ALIGN_AVAILABLE = False
-        stand_in.fail_if_no_align = lambda call: call
-        sys.modules["torchaudio._extension"] = stand_in
-        import torchaudio
+    with _IMPORTING:  # else a second thread could meet a module that is half made
+        try:
+            import torchaudio
+        except OSError:
+            stand_in = types.ModuleType("torchaudio._extension")
+            stand_in._IS_TORCHAUDIO_EXT_AVAILABLE = stand_in._IS_ALIGN_AVAILABLE = False
+            stand_in.fail_if_no_align = lambda call: call
+            sys.modules["torchaudio._extension"] = stand_in
+            import torchaudio
     return torchaudio
 
 # %% ../nbs/05_features.ipynb #89c163fb

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PRIORS', 'DURATIONS_S', 'HOMES', 'BAND_EDGES_HZ', 'SR', 'PLACES', 'Source', 'WINDOW_S', 'GUESS', 'NO_CLASSES',
-           'N_FOLDS', 'priors_of', 'SoundscapeSpec', 'Event', 'draw_events', 'band_power', 'audibility', 'Place',
-           'make_background', 'synthetic', 'make_stems', 'notice', 'Opinions', 'listen', 'to_soft_labels', 'annotate',
-           'make_soundscape', 'Clip', 'read_clips', 'deal_clips', 'from_clips', 'write_soundscapes']
+           'N_FOLDS', 'VERSION', 'priors_of', 'SoundscapeSpec', 'Event', 'draw_events', 'band_power', 'audibility',
+           'Place', 'make_background', 'synthetic', 'make_stems', 'notice', 'Opinions', 'listen', 'to_soft_labels',
+           'annotate', 'make_soundscape', 'Clip', 'read_clips', 'deal_clips', 'from_clips', 'write_soundscapes']
 
 # %% ../nbs/08_soundscapes.ipynb #0418292c
 import csv
@@ -436,7 +436,10 @@ def from_clips(
         at_s += len(clip) / SR + rng.exponential(0.3)
     return wav
 
-# %% ../nbs/08_soundscapes.ipynb #6c290dc4
+# %% ../nbs/08_soundscapes.ipynb #f95421f9
+VERSION = 2  # of the sounds; raised whenever the same seed and spec come to sound otherwise
+
+
 def write_soundscapes(
     root: str | Path,  # the folder of the new corpus; one that this call has begun to fill is completed
     seed: int = 0,  # same seed, spec and clips: same files
@@ -450,7 +453,8 @@ def write_soundscapes(
     """
     root, spec = Path(root), spec or SoundscapeSpec()
     found = read_clips(clips) if clips else []
-    _begin(root, to_json({"seed": seed, "spec": spec, "clips": [[clip.label, clip.path.name] for clip in found]}))
+    heard = [[clip.label, clip.path.name, clip.path.stat().st_size] for clip in found]
+    _begin(root, to_json({"version": VERSION, "seed": seed, "spec": spec, "clips": heard}))
     if found:
         _warn_of_gaps(found, clips)
     hands = deal_clips(found, make_rng(seed, "deal"))
@@ -486,7 +490,10 @@ def _begin(root: Path, made_with: str) -> None:
     if note.exists() and note.read_text(encoding="utf-8") == made_with:
         return
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise FileError(root, "is there and is not this corpus (seed, spec or clips differ): choose a new folder")
+        raise FileError(
+            root,
+            "is there and is not this corpus (seed, spec, clips or version differ): choose a new folder, or remove it",
+        )
     write_text(note, made_with)
 
 

@@ -15,6 +15,7 @@ import sedsoft.cli as cli
 from sedsoft.audio import read_audio, write_audio
 from sedsoft.core import write_config
 from sedsoft.corpus import Corpus
+from sedsoft.runs import open_run
 from sedsoft.soundscapes import SoundscapeSpec, write_soundscapes
 
 COMMANDS = ("sedsoft_prepare", "sedsoft_train", "sedsoft_evaluate", "sedsoft_report", "sedsoft_demo")
@@ -130,6 +131,21 @@ def test_a_run_of_some_folds_against_scores_of_all(folder: Path, toy: Corpus, ca
 
 
 @pytest.mark.usefixtures("trained")
+@pytest.mark.parametrize(("ours", "other"), [("part", "run"), ("run", "part")])
+def test_runs_are_compared_on_the_folds_that_both_have(
+    ours: str, other: str, folder: Path, tmp_path: Path, toy: Corpus, capsys: pytest.CaptureFixture
+):
+    for name in ("run", "part"):
+        shutil.copytree(folder / "run", tmp_path / name)
+    (tmp_path / "part" / "fold2" / "thresholds.json").unlink()
+    cli.sedsoft_evaluate(tmp_path / ours, data=toy.root, against=tmp_path / other)
+    said = capsys.readouterr().out
+    both = ", ".join(str(fold) for fold in open_run(folder / "run").folds if fold != 2)
+    assert f"against {tmp_path / other}, folds {both}\nF1_MO" in said
+    assert "= +0.00 points" in said
+
+
+@pytest.mark.usefixtures("trained")
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"\xff", b'{"half'])
 @pytest.mark.parametrize(
     "name", ["metrics.json", "environment.json", "corpus.json", "fold1/thresholds.json", "fold1/history.csv"]
@@ -220,8 +236,8 @@ def test_demo_sounds_what_it_is_given(tmp_path: Path, demo: Callable[..., str], 
     clip = np.sin(2 * np.pi * 3000 * time_s).astype(np.float32)
     write_audio(tmp_path / "clips" / "car" / "1.wav", clip, 16000)
     said = demo(tmp_path / "real", sounds=tmp_path / "clips")
-    assert f"sedsoft: {tmp_path / 'clips'} has no clips of: birds_singing, people talking" in said
-    assert f"sedsoft: {tmp_path / 'clips'} has clips from fewer than 5 sources of: car; theirs" in said
+    assert f"sedsoft: warning: {tmp_path / 'clips'} has no clips of: birds_singing, people talking" in said
+    assert f"sedsoft: warning: {tmp_path / 'clips'} has clips from fewer than 5 sources of: car; theirs" in said
     assert "UserWarning" not in said
     street = read_audio(tmp_path / "real_corpus" / "development_audio" / "city_center" / "city_center_00.flac", 16000)
     power = np.abs(np.fft.rfft(street)) ** 2  # a bin is 0.1 Hz

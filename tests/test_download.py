@@ -10,14 +10,26 @@ import threading
 import time
 import zipfile
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import sedsoft.cli as cli
 from sedsoft.core import FileError
-from sedsoft.download import ARCHIVES, EVALUATION_AUDIO, Archive, archive_url, download, fetch, find_size, unpack
+from sedsoft.download import (
+    ARCHIVES,
+    EVALUATION_AUDIO,
+    Archive,
+    archive_url,
+    download,
+    fetch,
+    find_missing,
+    find_size,
+    unpack,
+)
 
 NOISE = np.random.default_rng(0).bytes(300_000)  # does not compress
 
@@ -332,9 +344,60 @@ def test_a_disk_that_fills_up_leaves_nothing_half_unpacked(tmp_path, monkeypatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(zipfile.ZipFile, "extract", fail)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(
+        FileError, match=r"development_audio: not unpacked: \[Errno 28\] No space left.*archive is kept"
+    ):
         unpack(tmp_path / "a.zip", tmp_path, "development_audio")
     assert names(tmp_path) == ["a.zip"]
+
+
+def test_a_disk_that_fills_up_is_named_and_the_download_goes_on(server, tmp_path, monkeypatch):
+    archive = archive_of(server.content)
+    whole = Path.open
+
+    def full(path, mode="r", *arguments, **named):
+        file = whole(path, mode, *arguments, **named)
+        if path.suffix == ".part" and len(server.asked) == 1:
+            file.write(GOOD[:1000])
+            file.close()
+            raise OSError(28, "No space left on device")
+        return file
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(FileError, match=r"a\.zip\.part: not written: \[Errno 28\] No space left"):
+        fetch(archive, tmp_path, server.url, wait_s=0)
+    assert fetch(archive, tmp_path, server.url, wait_s=0).read_bytes() == GOOD
+    assert server.asked == [None, "bytes=1000-"]
+
+
+def test_command_fetches_what_is_missing(server, tmp_path, monkeypatch, capsys):
+    archives = (archive_of(server.content),)
+    monkeypatch.setattr(cli, "find_missing", partial(find_missing, archives=archives))
+    monkeypatch.setattr(cli, "find_size", partial(find_size, base_url=server.url))
+    monkeypatch.setattr(cli, "download", partial(download, archives=archives, base_url=server.url, wait_s=0))
+    cli.download_corpus(tmp_path / "new")
+    assert f"fetching a.zip, 0.00 GB, to {tmp_path / 'new'}/development_audio" in capsys.readouterr().out
+    assert (tmp_path / "new" / "development_audio" / "city_center" / "a.wav").read_bytes() == NOISE
+    cli.download_corpus(tmp_path / "new")
+    assert "has both archives already" in capsys.readouterr().out
+
+
+def test_command_uses_what_was_brought_by_hand_and_a_server_that_knows_no_size(tmp_path, monkeypatch, capsys):
+    archives, asked = (archive_of(GOOD), archive_of(GOOD, "b.zip")), []
+
+    def refuse(archive):
+        asked.append(archive.name)
+        raise FileError(archive.name, "not found")
+
+    monkeypatch.setattr(cli, "find_missing", partial(find_missing, archives=archives))
+    monkeypatch.setattr(cli, "find_size", refuse)
+    monkeypatch.setattr(cli, "download", lambda root: None)
+    (tmp_path / "a.zip").write_bytes(GOOD)
+    cli.download_corpus(tmp_path)
+    said = capsys.readouterr().out
+    assert f"unpacking {tmp_path / 'a.zip'}, to" in said
+    assert "fetching b.zip, of unknown size, to" in said
+    assert asked == ["b.zip"]
 
 
 def test_the_folder_that_says_all_is_there_comes_last(tmp_path, monkeypatch):

@@ -68,6 +68,59 @@ def test_killed_runs_end_like_one_that_was_left_alone(toy: Corpus, tmp_path: Pat
     assert [name for name in whole if whole[name] != killed[name]] == []
 
 
+class Killed(BaseException):
+    """What ends a process here; nothing catches it."""
+
+
+@pytest.mark.parametrize(
+    ("name", "call", "after"),
+    [
+        ("state_to_file", 3, True),
+        ("write_history", 3, True),
+        ("save_detector", 1, True),
+        ("write_scores", 1, True),
+        ("write_scores", 3, True),
+        ("write_thresholds", 1, True),
+        ("shutil.rmtree", 1, False),
+        ("evaluate", 1, False),
+    ],
+)
+def test_a_kill_between_two_writes_loses_nothing(
+    name: str, call: int, after: bool, toy: Corpus, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    owner, attribute = (experiment.shutil, "rmtree") if name == "shutil.rmtree" else (experiment, name)
+    function, n_calls = getattr(owner, attribute), 0
+
+    def killed(*arguments: object, **named: object) -> object:
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == call and not after:
+            raise Killed
+        given = function(*arguments, **named)
+        if n_calls == call:
+            raise Killed
+        return given
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, attribute, killed)
+        with pytest.raises(Killed):
+            run_experiment(tmp_path / "run", toy_config(), toy, [1])
+    run_experiment(tmp_path / "run", toy_config(), toy, [1])
+    assert files(tmp_path / "run") == files(whole)
+    assert folders(tmp_path / "run") == folders(whole)
+
+
+@pytest.fixture(scope="module")
+def whole(toy: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One fold that nothing interrupted."""
+    return run_experiment(tmp_path_factory.mktemp("whole") / "run", toy_config(), toy, [1]).path
+
+
+def folders(folder: Path) -> set[str]:
+    """All folders in a folder, the empty ones too."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_dir()}
+
+
 def _n_epochs(out: Path) -> int:
     """Epochs that a run has on record."""
     return len(read_history(open_run(out))) if (out / "config.toml").is_file() else 0

@@ -431,3 +431,15 @@ torchaudio.functional.resample(torch.zeros(100), 2, 1)
 torchaudio.transforms.FrequencyMasking(3)(torch.ones(1, 8, 8))
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_two_threads_may_begin_at_once():
+    work = (
+        "from concurrent.futures import ThreadPoolExecutor; import threading, numpy as np\n"
+        "from sedsoft.features import BASELINE, REPORT, features_of\n"
+        "together = threading.Barrier(2)\n"
+        "def one(spec): together.wait(); return features_of(np.ones(16000, np.float32), spec).shape\n"
+        "print(list(ThreadPoolExecutor(2).map(one, [BASELINE, REPORT])))"
+    )
+    done = subprocess.run([sys.executable, "-c", work], capture_output=True, text=True)
+    assert done.stdout.strip() == "[(6, 64), (5, 64)]", done.stderr

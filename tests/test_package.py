@@ -7,6 +7,7 @@ with what the modules import, so that nothing is lent that the wheel does not as
 """
 
 import configparser
+import json
 import os
 import re
 import shutil
@@ -126,5 +127,7 @@ def test_demo_runs_from_elsewhere(elsewhere: Path):
     folder.mkdir()
     done = subprocess.run([command], capture_output=True, text=True, cwd=folder, env=clean_environment(), timeout=1800)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert "F1_MO" in done.stdout
+    figures = json.loads((folder / "runs" / "demo" / "metrics.json").read_text(encoding="utf-8"))
+    assert f"{100 * figures['f1_mo']:.2f} %" in done.stdout
+    assert figures["chance"] + 0.08 < figures["f1_mo"] < 0.8  # worth training for, and not solved
     assert (folder / "runs" / "demo" / "report.html").stat().st_size > 1000
