@@ -137,6 +137,10 @@ def version_of(folder: Path) -> tuple[int, int] | None:
     return tuple(map(int, done.stdout.split())) if done.returncode == 0 else None
 
 
+# as a path, else a folder named sedsoft, such as a clone, would hide the package from scripts beside it
+EDITABLE = ("--no-deps", "--no-build-isolation", "--config-settings", "editable_mode=compat", "-e", ".")
+
+
 def package_environment(newest: bool) -> Environment:
     """The package, editable, with all that its work takes."""
     config = configparser.ConfigParser(delimiters=["="], interpolation=None)
@@ -151,7 +155,7 @@ def package_environment(newest: bool) -> Environment:
         cost="about 2 GB on disk, 8 GB where torch comes with CUDA; 2 to 15 minutes, mostly downloads",
         steps=(
             Step("packages", "installing packages", options, digest(*wanted) if newest else digest(pins)),
-            Step("sedsoft", "installing sedsoft", ("--no-deps", "--no-build-isolation", "-e", "."), digest(*built)),
+            Step("sedsoft", "installing sedsoft", EDITABLE, digest(*built)),
         ),
         proof=f"import {settings['lib_name']}",
     )

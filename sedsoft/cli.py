@@ -54,7 +54,7 @@ def parse_folds(
     except ValueError:
         raise ValueError(f'--folds is "{folds}", must be numbers with commas between, such as 1,2') from None
 
-# %% ../nbs/49_cli.ipynb #60057603
+# %% ../nbs/49_cli.ipynb #f6090e62
 def format_table(
     table: pd.DataFrame,  # rows of classes and their mean, figures as fractions, as `class_table` gives it
 ) -> str:  # columns of text
@@ -75,7 +75,8 @@ def format_table(
             digits, scale = {"n_hard": (0, 1), "threshold": (3, 1)}.get(column, (1, 100))
             cells = table[column].astype(float) * scale
             columns[title] = ["–" if pd.isna(cell) else f"{cell:.{digits}f}" for cell in cells]
-    return pd.DataFrame(columns, index=table.index).to_string()
+    legend = "seconds: with a hard label; F1 at the oracle's thresholds, (val) at validated ones; in %"
+    return f"{pd.DataFrame(columns, index=table.index).to_string()}\n{legend}"
 
 
 def format_headline(
@@ -90,6 +91,8 @@ def format_headline(
         ends = (metrics.get("ci") or {}).get(key)
         interval = f" (95 % of resamples: {100 * ends[0]:.2f} to {100 * ends[1]:.2f})" if ends else ""
         lines.append(f"{title:12} {100 * metrics[key]:5.2f} %{interval}")
+    if (metrics.get("ci") or {}).get("missing"):
+        lines.append(f"no intervals: {metrics['ci']['missing']}")
     if metrics.get("chance") is not None:
         lines.append(f"{'chance':12} {100 * metrics['chance']:5.2f} % (F1_MO of knowing only the scene)")
     return "\n".join(lines)
@@ -205,7 +208,7 @@ def format_result(
     metrics = read_metrics(run)
     return f"\n{format_table(class_table(judged))}\n\n{format_headline(metrics)}\n\nreport: {run.path / 'report.html'}"
 
-# %% ../nbs/49_cli.ipynb #9a2b7c8b
+# %% ../nbs/49_cli.ipynb #36f2a1a2
 @call_parse
 def sedsoft_evaluate(
     scores: str,  # a run folder, or a folder of score tables, <recording>.tsv each
@@ -240,11 +243,12 @@ def format_comparison(
         if row is None:
             lines.append(f"{title:12} – (one of the two brings no thresholds)")
             continue
-        low, high = (100 * end for end in row["ci"])
-        lines.append(
-            f"{title:12} {100 * row['ours']:.2f} - {100 * row['other']:.2f} = {100 * row['difference']:+.2f} points "
-            f"(95 % of paired resamples: {low:+.2f} to {high:+.2f})"
-        )
+        difference = f"{100 * row['ours']:.2f} - {100 * row['other']:.2f} = {100 * row['difference']:+.2f} points"
+        ends = "no interval: too few recordings"
+        if row["ci"] is not None:
+            low, high = (100 * end for end in row["ci"])
+            ends = f"95 % of paired resamples: {low:+.2f} to {high:+.2f}"
+        lines.append(f"{title:12} {difference} ({ends})")
     return "\n".join(lines)
 
 # %% ../nbs/49_cli.ipynb #affb4631

@@ -363,7 +363,7 @@ def _find_orphans(root: Path, scenes: set[str], read: set[str]) -> list[str]:
     paths = (path for folder in folders for path in sorted(folder.glob("[!.]*.txt")))
     return [f"{file}: annotation without audio" for path in paths if (file := _below(root, path)) not in read]
 
-# %% ../nbs/03_corpus.ipynb #77a7bd14
+# %% ../nbs/03_corpus.ipynb #142e9151
 def _read_own(root: Path) -> _Draft:
     """Read recordings and labels of a folder of audio with one CSV."""
     tables = sorted(path for path in root.glob("*.csv") if not path.name.startswith("."))
@@ -380,7 +380,7 @@ def _read_own(root: Path) -> _Draft:
     scenes, paths, problems = _find_own(root)
     rows, unknown = _named_rows(rows, paths)
     problems += [
-        f"{_below(root, paths[name])}: missing annotation, no line of {file} names it"
+        f"{_below(root, paths[name])}: missing annotation, no line of {file} names it (if nothing is heard: {name},,,,)"
         for name in sorted(paths.keys() - set(rows["filename"]))
     ]
     scenes, contradictions = _given_scenes(rows, scenes)
@@ -414,7 +414,7 @@ def _named_rows(rows: pd.DataFrame, paths: dict[str, Path]) -> tuple[pd.DataFram
     is_known = names.isin(list(paths))
     unknown = rows["filename"][~is_known].drop_duplicates()
     known = list(paths)
-    faults = [(line, unknown_name("recording", file, known, "the audio folder")) for line, file in unknown.items()]
+    faults = [(line, unknown_name("recording", file, known, "the audio files")) for line, file in unknown.items()]
     return rows.assign(filename=names)[is_known], faults
 
 

@@ -180,19 +180,20 @@ def chance(
         warnings.simplefilter("ignore")  # of classes without positives: said where the detector is measured
         return f1_mo(np.stack(shares)[judged.recordings], judged.reference)
 
-# %% ../nbs/27_evaluation.ipynb #59bcb052
+# %% ../nbs/27_evaluation.ipynb #d9027bbd
 def intervals(
     judged: Judged,  # scores and labels of the test recordings
     rng: np.random.Generator,  # draws the resamples
     n_resamples: int = 1000,  # how many
-) -> dict[str, list[float] | None]:  # f1_mo and f1_validated -> the two ends of the 95 % interval, or None
+) -> dict[
+    str, list[float] | str | None
+]:  # f1_mo, f1_validated -> ends of the 95 % interval, or None and missing -> why
     """Resample recordings within folds: thresholds chosen anew for F1_MO, kept for the validated F1."""
     try:
         counts = _counts(judged)
         drawn = _drawn(judged, counts, rng, n_resamples)
     except ValueError as error:
-        warnings.warn(f"no intervals: {error}", stacklevel=2)
-        return {"f1_mo": None, "f1_validated": None}
+        return {"f1_mo": None, "f1_validated": None, "missing": str(error)}
     return {
         "f1_mo": list(interval(resampled_f1_mo(counts, drawn))),
         "f1_validated": None if judged.thresholds is None else list(interval(resampled_validated_f1(counts, drawn))),
@@ -207,8 +208,11 @@ def _counts(judged: Judged) -> RecordingCounts:
 
 
 def _drawn(judged: Judged, counts: RecordingCounts, rng: np.random.Generator, n_resamples: int) -> np.ndarray:
-    """How often each recording is in each resample."""
+    """How often each recording is in each resample; raises `ValueError` where too few would pass for certainty."""
     folds = np.array([recording.fold for recording in judged.references])
+    n_least = int(np.unique(folds, return_counts=True)[1].min())
+    if n_least < 2:
+        raise ValueError("a fold has one recording: needs two at least in each")
     return draw_recordings(folds, counts.n_hard, n_resamples, rng)
 
 # %% ../nbs/27_evaluation.ipynb #1d4fbaeb
@@ -275,7 +279,7 @@ def _without_nan(value: Any) -> Any:
         return {str(key): _without_nan(entry) for key, entry in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
-# %% ../nbs/27_evaluation.ipynb #376a147f
+# %% ../nbs/27_evaluation.ipynb #8688c641
 def compare(
     ours: Judged,  # one system
     other: Judged,  # another, on the same recordings and labels
@@ -286,7 +290,10 @@ def compare(
     _check_alike(ours, other)
     both = (ours, other)
     counts = [_counts(judged) for judged in both]
-    drawn = _drawn(ours, counts[0], rng, n_resamples)
+    try:
+        drawn = _drawn(ours, counts[0], rng, n_resamples)
+    except ValueError:
+        drawn = None
     points = [oracle_and_validated(judged) for judged in both]
     oracle = _gain([oracle for oracle, _ in points], resampled_f1_mo, counts, drawn)
     if any(validated is None for _, validated in points):
@@ -301,12 +308,14 @@ def _gain(
     points: list[pd.DataFrame],
     resampled: Callable[[RecordingCounts, np.ndarray], np.ndarray],
     counts: list[RecordingCounts],
-    drawn: np.ndarray,
+    drawn: np.ndarray | None,
 ) -> dict[str, Any]:
-    """One figure of both systems, their difference, and its interval."""
+    """One figure of both systems, their difference, and its interval if resamples were drawn."""
     ours, other = map(mean_f1, points)
-    ours_drawn, other_drawn = (resampled(each, drawn) for each in counts)
-    ends = list(interval(ours_drawn - other_drawn))
+    ends = None
+    if drawn is not None:
+        ours_drawn, other_drawn = (resampled(each, drawn) for each in counts)
+        ends = list(interval(ours_drawn - other_drawn))
     return {"ours": ours, "other": other, "difference": ours - other, "ci": ends}
 
 

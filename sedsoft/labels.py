@@ -192,7 +192,7 @@ def write_labels(
     """Write a file of soft labels atomically, in MAESTRO's form."""
     write_text(path, labels_to_text(labels))
 
-# %% ../nbs/01_labels.ipynb #ee702425
+# %% ../nbs/01_labels.ipynb #c3e565f5
 OWN_COLUMNS: tuple[str, ...] = ("filename", *COLUMNS)  # "scene" may come with them
 
 
@@ -209,7 +209,8 @@ def split_table(
     titles = [title.casefold() for title in split[0][1]] if split else []
     for title in titles:
         if title not in (*OWN_COLUMNS, "scene"):
-            raise FileError(path, unknown_name("column", title, (*OWN_COLUMNS, "scene")), 1)
+            hint = "; columns are parted by commas, not ;" if ";" in title else ""
+            raise FileError(path, unknown_name("column", title, (*OWN_COLUMNS, "scene")) + hint, 1)
     for title in OWN_COLUMNS:
         if titles.count(title) != 1 or titles.count("scene") > 1:
             raise FileError(path, f"columns are {','.join(titles)}, must be {','.join(OWN_COLUMNS)}, each once", 1)

@@ -87,17 +87,17 @@ def decimal(
         return "–"
     return "never" if np.isinf(value) else f"{value:,.{digits}f}"
 
-# %% ../nbs/44_report.ipynb #b30da865
+# %% ../nbs/44_report.ipynb #e43082f4
 def headline(
     metrics: Mapping,  # as in metrics.json
 ) -> list[dict]:  # title, value and note of each card
     """The two figures that matter, with intervals, and the level of chance if it is known."""
     cards = [
-        ("F1_MO", "f1_mo", "oracle: thresholds chosen on the recordings that are scored; what the scores could reach"),
+        ("F1_MO", "f1_mo", "mean F1, each class at its best threshold on what is scored: what one could reach"),
         ("validated F1", "f1_validated", "thresholds chosen on other recordings; what one gets"),
     ]
     if metrics.get("chance") is not None:
-        cards.append(("chance", "chance", "F1_MO of knowing only the scene; the level to beat, not 0"))
+        cards.append(("chance", "chance", "F1_MO of knowing only the scene: the level to beat, not 0"))
     return [
         {"title": title, "value": _with_unit(metrics.get(key)), "interval": _interval(metrics, key), "note": note}
         for title, key, note in cards
@@ -153,12 +153,12 @@ def _range(thresholds: Sequence[float | None]) -> str:
     """The folds' thresholds in words; a dash if there are none."""
     return threshold_text([np.inf if value is None else value for value in thresholds]) if thresholds else "–"
 
-# %% ../nbs/44_report.ipynb #03c7c139
+# %% ../nbs/44_report.ipynb #97de1e26
 _MEASURES = (
-    ("f1_mo_official", "F1_MO, official", percent, "%", "the baseline's own call; positives leak into the next second"),
+    ("f1_mo_official", "F1_MO, official", percent, "%", "the baseline's own call: some positives count in two seconds"),
     ("f1_micro", "micro F1 at 0.5", percent, "%", "one F1 over all classes together; common classes decide"),
     ("f1_macro", "macro F1 at 0.5", percent, "%", "mean over the classes ever said; it can exceed F1_MO"),
-    ("error_rate", "error rate at 0.5", decimal, "", "wrong, missed and added events a reference; lower is better"),
+    ("error_rate", "error rate at 0.5", decimal, "", "wrong, missed and added seconds of those there; low is good"),
     ("mpauc", "mpAUC", decimal, "", "area under the ROC up to 10 % false alarms, divided by 0.1; no thresholds"),
 )
 
@@ -187,7 +187,7 @@ def flat_rows(
             rows.append((f"{prefix}{key}", text))
     return rows
 
-# %% ../nbs/44_report.ipynb #29a51175
+# %% ../nbs/44_report.ipynb #749e983a
 def report_pictures(
     metrics: Mapping,  # as in metrics.json
     history: pd.DataFrame,  # a row an epoch, columns as `runs.read_history` gives them; may be empty
@@ -220,7 +220,7 @@ _TEXTS = {  # name -> title and caption
     "scores_by_label": ("Scores", "Coloured where a class sounds, grey where not: the middle half, and 5 to 95 %."),
     "losses": ("Training", "Loss of each fold over the epochs. The dot is the epoch whose weights were kept."),
     "scene_f1": ("Scenes", "Mean F1 over the classes that sound in a scene."),
-    "threshold_curves": ("Thresholds", "A hill forgives a threshold that is a little off, a needle does not."),
+    "threshold_curves": ("Thresholds", "Dot: the oracle's. Triangles: validated, one a fold. Broad hills forgive."),
     "timeline": ("One recording in time", "The test recording with the most classes, at its fold's thresholds."),
 }
 _WIDE = ("threshold_curves", "timeline")  # across the page

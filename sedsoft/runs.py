@@ -142,7 +142,7 @@ def state_path(
     """Where the state of a fold's training is kept, to resume from."""
     return run.fold(fold) / "state" / "training.safetensors"
 
-# %% ../nbs/24_runs.ipynb #de93c1bd
+# %% ../nbs/24_runs.ipynb #05fe5414
 def start_run(
     path: str | Path,  # the run folder: absent, empty, or this run's own
     config: Config,  # what is asked for
@@ -221,7 +221,8 @@ def check_corpus_of(
         raise FileError(
             run.path,
             f"was trained on another corpus: {len(run.corpus['recordings'])} recordings, fingerprint "
-            f"{run.corpus['fingerprint'][:12]}; this one has {len(corpus['recordings'])}, {corpus['fingerprint'][:12]}",
+            f"{run.corpus['fingerprint'][:12]}; this one has {len(corpus['recordings'])}, {corpus['fingerprint'][:12]}"
+            ": labels, folds or audio differ; use the corpus as it was, or another run folder",
         )
 
 # %% ../nbs/24_runs.ipynb #6da06fa8

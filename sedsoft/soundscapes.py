@@ -436,7 +436,7 @@ def from_clips(
         at_s += len(clip) / SR + rng.exponential(0.3)
     return wav
 
-# %% ../nbs/08_soundscapes.ipynb #f95421f9
+# %% ../nbs/08_soundscapes.ipynb #9614fa6f
 VERSION = 2  # of the sounds; raised whenever the same seed and spec come to sound otherwise
 
 
@@ -490,10 +490,8 @@ def _begin(root: Path, made_with: str) -> None:
     if note.exists() and note.read_text(encoding="utf-8") == made_with:
         return
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise FileError(
-            root,
-            "is there and is not this corpus (seed, spec, clips or version differ): choose a new folder, or remove it",
-        )
+        problem = "is there and is not this corpus (seed, spec, clips or version differ)"
+        raise FileError(root, f"{problem}: choose a new folder, or remove it")
     write_text(note, made_with)
 
 

@@ -210,8 +210,8 @@ def test_a_full_disk_leaves_the_old_page(run, monkeypatch: pytest.MonkeyPatch) -
 def test_means_and_scenes_stand_in_their_columns() -> None:
     scene = {"f1": 0.61, "f1_validated": None, "n_hard": 1234, "n_segments": 5000}
     words = Page(report_html(bare(per_scene={"street": scene}))).words.split()
-    mean = words.index("mean")
-    assert words[mean + 1 : mean + 3] == ["50.0", "40.0"]
+    mean = [k for k, word in enumerate(words) if word == "mean"]
+    assert ["50.0", "40.0"] in [words[k + 1 : k + 3] for k in mean]
     street = words.index("street")
     assert words[street + 1 : street + 5] == ["61.0", "–", "1,234", "5,000"]
 

@@ -595,3 +595,10 @@ def test_links_lead_somewhere():
             if not re.match(r"[a-z]+:", target) and not (path.parent / target).exists():
                 faults.append(f"{path.name}: a link leads to {target}, which is not there")
     no(faults)
+
+
+def test_folder_of_the_same_name_hides_nothing(tmp_path: Path):
+    (tmp_path / "sedsoft" / "runs").mkdir(parents=True)
+    (tmp_path / "ten.py").write_text("from sedsoft.runs import Config; print(Config().name)")
+    done = subprocess.run([sys.executable, tmp_path / "ten.py"], capture_output=True, text=True)
+    assert done.stdout == "crnn\n", done.stderr
