@@ -180,14 +180,12 @@ def chance(
         warnings.simplefilter("ignore")  # of classes without positives: said where the detector is measured
         return f1_mo(np.stack(shares)[judged.recordings], judged.reference)
 
-# %% ../nbs/27_evaluation.ipynb #d9027bbd
+# %% ../nbs/27_evaluation.ipynb #7ab149ad
 def intervals(
     judged: Judged,  # scores and labels of the test recordings
     rng: np.random.Generator,  # draws the resamples
     n_resamples: int = 1000,  # how many
-) -> dict[
-    str, list[float] | str | None
-]:  # f1_mo, f1_validated -> ends of the 95 % interval, or None and missing -> why
+) -> dict[str, list[float] | str | None]:  # f1_mo, f1_validated -> ends of 95 %, or None; missing -> why
     """Resample recordings within folds: thresholds chosen anew for F1_MO, kept for the validated F1."""
     try:
         counts = _counts(judged)

@@ -69,7 +69,7 @@ def gather(
         soft_labels[recording.name] = corpus.soft_labels(recording.name)
     return Material(features, soft_labels)
 
-# %% ../nbs/40_experiment.ipynb #65a7c83b
+# %% ../nbs/40_experiment.ipynb #c60feee5
 def _sequences(config: Config, material: Material, recordings: Sequence[Recording], standardiser) -> Sequences:
     """The sequences of one split."""
     names = [recording.name for recording in recordings]
@@ -108,10 +108,9 @@ def train_fold(
     )
     for epoch in epochs:
         state = epoch.state
+        write_history(folder / "history.csv", state.records)  # before the state: a kill between makes the epoch again
         state_to_file(kept, state)
-        write_history(folder / "history.csv", state.records)
         yield epoch
-    write_history(folder / "history.csv", state.records)  # again: a kill may have come after the state
     model.load_state_dict(state.best)
     save_detector(folder, Detector(model, config.model, config.features, standardiser, corpus.classes))
 
@@ -154,7 +153,7 @@ def finish_fold(
     state_path(run, fold).unlink(missing_ok=True)
     shutil.rmtree(folder / "state", ignore_errors=True)
 
-# %% ../nbs/40_experiment.ipynb #ce63a836
+# %% ../nbs/40_experiment.ipynb #308bd521
 def judge_run(
     run: Run,  # some folds of it finished
     corpus: Corpus,  # the corpus it was trained on
@@ -162,12 +161,13 @@ def judge_run(
 ) -> Judged:  # scores, labels and thresholds of their test recordings
     """Bring a run's scores and thresholds together with the labels."""
     check_corpus_of(run, describe(corpus))
-    folds = [fold for fold in run.folds if folds is None or fold in folds]
-    if not folds:
-        raise FileError(run.path, "no fold is finished: train it first")
-    references = references_of(corpus, folds)
+    finished = [fold for fold in run.folds if folds is None or fold in folds]
+    if not finished:
+        asked = "no fold" if folds is None else f"none of the folds {', '.join(map(str, folds))}"
+        raise FileError(run.path, f"{asked} is finished: train it first")
+    references = references_of(corpus, finished)
     tables = read_score_folder(run.path / "scores", corpus.evaluated, [item.name for item in references])
-    thresholds = {fold: read_thresholds(run.fold(fold) / "thresholds.json", corpus.evaluated) for fold in folds}
+    thresholds = {fold: read_thresholds(run.fold(fold) / "thresholds.json", corpus.evaluated) for fold in finished}
     return judge(tables, references, corpus.evaluated, thresholds)
 
 
