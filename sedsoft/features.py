@@ -7,7 +7,7 @@ __all__ = ['SEGMENT_S', 'BASELINE', 'REPORT', 'FLOOR', 'BATCH', 'VERSION', 'QUIE
            'mel_filters', 'stream_features', 'features_of', 'Standardiser', 'fit_standardiser', 'feature_key',
            'FeatureCache', 'read_features']
 
-# %% ../nbs/05_features.ipynb #28b37d15
+# %% ../nbs/05_features.ipynb #7f02af29
 import dataclasses
 import hashlib
 import io
@@ -27,7 +27,6 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-import scipy.fft
 import scipy.signal
 import soundfile
 
@@ -137,9 +136,14 @@ def mel_filters(
         raise ValueError(f"{found} (one every {spec.sr / spec.win:g} Hz): use fewer bands or a longer win")
     return filters
 
-# %% ../nbs/05_features.ipynb #40be509e
+# %% ../nbs/05_features.ipynb #43c77d33
 FLOOR = 1e-5  # magnitudes below this count as this in a logarithm (the report's published code)
-BATCH = 8  # frames transformed at once; a frame's last bits depend on its neighbours here
+BATCH = 51_200  # samples, in all the frames that are transformed at once: 8 frames of 6,400, 32 of 1,600
+
+
+def _batch_size(spec: FeatureSpec) -> int:
+    """Frames transformed at once; a frame's last bits depend on its neighbours there."""
+    return max(1, BATCH // spec.win)
 
 
 @lru_cache(maxsize=8)
@@ -157,17 +161,17 @@ def _frames(samples: np.ndarray, n_frames: int, spec: FeatureSpec) -> np.ndarray
     """Features (T, M) of the first frames of (N,) samples; here frame i begins at sample i * hop."""
     window, groups = _tables(spec)
     views = np.lib.stride_tricks.sliding_window_view(samples, spec.win)[:: spec.hop]  # (T, win), nothing is copied
-    features = np.empty((n_frames, spec.n_mels), np.float32)
-    for i in range(0, n_frames, BATCH):
-        batch = slice(i, min(i + BATCH, n_frames))
+    features, size = np.empty((n_frames, spec.n_mels), np.float32), _batch_size(spec)
+    for i in range(0, n_frames, size):
+        batch = slice(i, min(i + size, n_frames))
         with np.errstate(invalid="ignore"):  # what is not finite is refused by name later
-            spectrum = scipy.fft.rfft(views[batch] * window, overwrite_x=True)  # (BATCH, bins), double
+            spectrum = np.fft.rfft(views[batch] * window)  # (size, bins), double
             magnitudes = np.abs(spectrum.astype(np.complex64))
             for bins, bands, weights in groups:
                 features[batch, bands] = magnitudes[:, bins] @ weights
     return np.log(np.maximum(features, FLOOR)) if spec.scale == "log" else features
 
-# %% ../nbs/05_features.ipynb #8d3260e9
+# %% ../nbs/05_features.ipynb #92c73328
 def _padded(blocks: Iterable[np.ndarray], spec: FeatureSpec, n_least: int) -> Iterator[np.ndarray]:
     """A recording in blocks, filled with silence to a least length, with what a front end adds at both ends."""
     pad, mode = (spec.win // 2, "constant") if spec.centred else ((spec.win - spec.hop) // 2, "reflect")
@@ -214,7 +218,7 @@ def stream_features(
         n_ready = max(0, (len(samples) - spec.win) // spec.hop + 1)
         n_ready = min(n_ready, n_frames - n_done) if n_frames else n_ready
         if block is not None and n_done + n_ready != n_frames:
-            n_ready -= n_ready % BATCH
+            n_ready -= n_ready % _batch_size(spec)
         if n_ready:
             features = _frames(samples, n_ready, spec)
             if not np.isfinite(features).all():
@@ -270,8 +274,8 @@ def fit_standardiser(
     constant = std <= 1e-6 * np.maximum(np.abs(mean), FLOOR)  # float32 cannot tell
     return Standardiser(mean.astype(np.float32), np.where(constant, 1.0, std).astype(np.float32))
 
-# %% ../nbs/05_features.ipynb #590c11ed
-VERSION = 2  # raised whenever the same file and front end give other numbers than before
+# %% ../nbs/05_features.ipynb #7c06a802
+VERSION = 3  # raised whenever the same file and front end give other numbers than before
 QUIET_S = 2.0  # a file changed more recently could change again within the clock's tick
 
 
