@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FileError', 'unknown_name', 'atomic_path', 'remove_partials', 'write_text', 'to_json', 'read_json', 'make_rng',
-           'make_torch_seed', 'progress', 'from_mapping', 'to_mapping', 'read_config', 'write_config', 'with_settings',
-           'check_fields']
+           'make_torch_seed', 'progress', 'from_mapping', 'to_mapping', 'read_config', 'read_toml', 'write_config',
+           'with_settings', 'check_fields']
 
 # %% ../nbs/00_core.ipynb #3295dd12
 import dataclasses
@@ -160,7 +160,7 @@ def progress(
     disable = True if os.environ.get("TQDM_DISABLE") else None  # None: where there is no terminal
     return tqdm(items, desc=what, total=total, disable=disable, dynamic_ncols=True, leave=True)
 
-# %% ../nbs/00_core.ipynb #1071df99
+# %% ../nbs/00_core.ipynb #10b65e9f
 def from_mapping(
     cls: type,  # a frozen dataclass whose fields are bool, int, float, str, tuple, `X | None`, or such a dataclass
     values: dict,  # field -> value, nested as in TOML
@@ -179,14 +179,14 @@ def from_mapping(
 
 def _typed(hint: Any, value: Any, where: str) -> Any:
     """A value checked against one field's type; whole numbers serve as floats, lists as tuples."""
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, dict):
-            raise ValueError(f"{where} is {value!r}, must be a section with keys of its own")
-        return from_mapping(hint, value, where)
     if isinstance(hint, types.UnionType):
         if value is None:
             return None
         hint = next(option for option in typing.get_args(hint) if option is not types.NoneType)
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise ValueError(f"{where} is {value!r}, must be a section with keys of its own")
+        return from_mapping(hint, value, where)
     origin = typing.get_origin(hint) or hint
     if origin is tuple and isinstance(value, list | tuple):
         item = typing.get_args(hint)[0]
@@ -197,7 +197,7 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
         raise ValueError(f"{where} is {value!r}, must be of type {origin.__name__}")
     return value
 
-# %% ../nbs/00_core.ipynb #1a0ba5cd
+# %% ../nbs/00_core.ipynb #bfad5a4a
 def to_mapping(
     config: Any,  # a dataclass tree
 ) -> dict:  # nested plain values, without those that are None
@@ -216,12 +216,21 @@ def read_config(
     path: str | Path,  # a TOML file
 ) -> Any:  # an instance of `cls`
     """Read a configuration; everything wrong with it is a `FileError` that names the file."""
+    values = read_toml(path)
     try:
-        return from_mapping(cls, tomllib.loads(Path(path).read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise FileError(path, f"not TOML: {error}") from error
+        return from_mapping(cls, values)
     except ValueError as error:
         raise FileError(path, str(error)) from error
+
+
+def read_toml(
+    path: str | Path,  # a TOML file
+) -> dict:  # its content, nested
+    """Read a TOML file; one that is broken raises `FileError`."""
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise FileError(path, f"not TOML: {error}") from error
 
 
 def write_config(

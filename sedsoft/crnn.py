@@ -30,7 +30,7 @@ class CRNNSpec:
         share = (lambda share: 0 <= share < 1, "in [0, 1)")
         check_fields(self, n_filters=whole, pools=pools, dropout=share, n_gru=whole, n_linear=whole)
 
-# %% ../nbs/10_crnn.ipynb #55767108
+# %% ../nbs/10_crnn.ipynb #e4675b1f
 class CRNN(nn.Module):
     """Convolutional blocks over time and bands, a bidirectional GRU over time, two linear layers."""
 
@@ -38,7 +38,7 @@ class CRNN(nn.Module):
         self,
         spec: CRNNSpec,  # its shape
         n_mels: int,  # bands of the features; pooling must leave one at least
-        n_classes: int,  # classes to be scored, >= 1
+        n_classes: int | None,  # classes to be scored, >= 1; None: no last layer, it only embeds
     ):
         """Draw first weights from torch's generator, as torch's layers do; raises `ValueError` if no band is left."""
         super().__init__()
@@ -51,7 +51,7 @@ class CRNN(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.gru = nn.GRU(spec.n_filters * n_bands, spec.n_gru, batch_first=True, bidirectional=True)
         self.embedding = nn.Linear(2 * spec.n_gru, spec.n_linear)
-        self.head = nn.Linear(spec.n_linear, n_classes)
+        self.head = None if n_classes is None else nn.Linear(spec.n_linear, n_classes)
 
     def embed(
         self,
