@@ -4,50 +4,56 @@
 
 # %% auto #0
 __all__ = ['Material', 'cache_folder', 'gather', 'train_fold', 'score_recordings', 'finish_fold', 'judge_run', 'judge_folder',
-           'evaluate_run', 'n_threads', 'run_folds', 'run_experiment', 'score_file']
+           'evaluate_run', 'n_threads', 'run_folds', 'run_fold', 'run_experiment', 'score_file']
 
-# %% ../nbs/40_experiment.ipynb #fe7fe5b5
+# %% ../nbs/40_experiment.ipynb #022319ee
 import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pooch
 import torch
 
-from .batches import Sequences, make_sequences
+from .augment import augmented_features, mask_spectrogram
+from .batches import make_split
 from .core import FileError, atomic_path, make_rng, make_torch_seed, progress, to_json, write_text
 from .corpus import Corpus, Recording, describe
 from .evaluation import Judged, evaluate, judge, references_of
-from .features import FeatureCache, FeatureSpec, fit_standardiser, read_features
+from .encoders import read_extras
+from .features import SEGMENT_S, FeatureCache, Standardiser, fit_standardiser, read_features
 from .labels import is_hard
 from .losses import make_loss
-from .models import Detector, build_model, load_detector, save_detector, score_features
+from .models import Detector, Shapes, build_model, load_detector, save_detector
 from sedsoft.runs import (
     Config,
     Run,
     check_corpus_of,
     is_finished,
     locked,
+    locked_fold,
     open_run,
     start_run,
     state_path,
     write_history,
 )
 from .scores import Scores, frame_scores, read_score_folder, segment_scores, write_scores
+from .scoring import Scored, score_features
 from .thresholds import read_thresholds, validated_thresholds, write_thresholds
-from .training import Epoch, choose_device, fit, state_from_file, state_to_file
+from .training import Epoch, Stream, choose_device, fit, make_stream, state_from_file, state_to_file
 
-# %% ../nbs/40_experiment.ipynb #2f9bb13d
+# %% ../nbs/40_experiment.ipynb #70c8bad7
 @dataclass(frozen=True)
 class Material:
     """What the folds of an experiment learn from and are scored on, by recording."""
 
     features: dict[str, np.ndarray]  # name -> (T, M) float32, as the front end gives them
     soft_labels: dict[str, np.ndarray]  # name -> (S, C) float32
+    copies: dict[str, np.ndarray] = field(default_factory=dict)  # name -> (V, T, M) augmented; empty: there are none
+    extras: dict[str, np.ndarray] = field(default_factory=dict)  # name -> (S, E) for the encoder; empty: there is none
 
 
 def cache_folder() -> Path:  # set by SEDSOFT_CACHE, else where the system keeps caches
@@ -57,31 +63,30 @@ def cache_folder() -> Path:  # set by SEDSOFT_CACHE, else where the system keeps
 
 def gather(
     corpus: Corpus,  # recordings and labels
-    spec: FeatureSpec,  # the front end
+    config: Config,  # front end, augmentation, encoder
     recordings: Sequence[Recording] | None = None,  # which; None: all
 ) -> Material:  # by recording, in memory
-    """Read the features and soft labels of recordings, through the cache."""
+    """Read what an experiment needs of recordings, through the cache."""
     chosen = corpus.recordings if recordings is None else recordings
-    cache = FeatureCache(cache_folder() / "features")
-    features, soft_labels = {}, {}
+    cache, material = FeatureCache(cache_folder() / "features"), Material({}, {})
     for recording in progress(chosen, "features"):
-        features[recording.name] = read_features(recording.audio, spec, recording.n_segments, cache)
-        soft_labels[recording.name] = corpus.soft_labels(recording.name)
-    return Material(features, soft_labels)
-
-# %% ../nbs/40_experiment.ipynb #c60feee5
-def _sequences(config: Config, material: Material, recordings: Sequence[Recording], standardiser) -> Sequences:
-    """The sequences of one split."""
-    names = [recording.name for recording in recordings]
-    features = [material.features[name] for name in names]
-    if standardiser is not None:
-        features = [standardiser(entry) for entry in features]
-    frames_per_segment = config.features.frames_per_segment
-    n_frames = round(config.training.sequence_s * frames_per_segment)
-    soft_labels = [material.soft_labels[name] for name in names]
-    return make_sequences(features, soft_labels, n_frames, frames_per_segment, join=config.training.join)
+        _gather_one(material, corpus, config, recording, cache)
+    return material
 
 
+def _gather_one(material: Material, corpus: Corpus, config: Config, recording: Recording, cache: FeatureCache) -> None:
+    """Add one recording to the material."""
+    name, place = recording.name, (recording.audio, config.features, recording.n_segments)
+    material.features[name] = read_features(*place, cache)
+    material.soft_labels[name] = corpus.soft_labels(name)
+    waveform, n_copies = config.augmentation.waveform, config.augmentation.n_copies
+    if waveform is not None:
+        copies = [augmented_features(*place, waveform, copy, config.seed, cache) for copy in range(n_copies)]
+        material.copies[name] = np.stack(copies)
+    if config.model.encoder is not None:
+        material.extras[name] = read_extras(config.model.encoder, *place, cache)
+
+# %% ../nbs/40_experiment.ipynb #882d664c
 def train_fold(
     run: Run,  # where it is kept
     corpus: Corpus,  # recordings and folds
@@ -93,39 +98,69 @@ def train_fold(
     train, val = corpus.split(fold, "train"), corpus.split(fold, "val")
     features = [material.features[recording.name] for recording in train]
     standardiser = fit_standardiser(features) if config.features.standardise else None
-    seed = make_torch_seed(config.seed, "weights", fold)
-    model = build_model(config.model, config.features.n_mels, len(corpus.classes), seed)
+    shapes = _shapes(config, corpus, material)
+    model = build_model(config.model, shapes, make_torch_seed(config.seed, "weights", fold))
     kept = state_path(run, fold)
     state = state_from_file(kept) if kept.is_file() else None
-    epochs = fit(
-        model,
-        _sequences(config, material, train, standardiser),
-        _sequences(config, material, val, standardiser),
-        make_loss(config.loss, config.model.activation),
-        config.training,
-        (config.seed, fold),
-        state,
-    )
-    for epoch in epochs:
+    streams = [_stream(config, corpus, material, split, standardiser) for split in (train, val)]
+    loss = make_loss(config.loss, config.model.activation)
+    for epoch in fit(model, *streams, loss, config.training, (config.seed, fold), state):
         state = epoch.state
         write_history(folder / "history.csv", state.records)  # before the state: a kill between makes the epoch again
         state_to_file(kept, state)
         yield epoch
     model.load_state_dict(state.best)
-    save_detector(folder, Detector(model, config.model, config.features, standardiser, corpus.classes))
+    save_detector(folder, Detector(model, config.model, shapes, config.features, standardiser, corpus.classes))
 
-# %% ../nbs/40_experiment.ipynb #cbae2a10
+
+def _shapes(config: Config, corpus: Corpus, material: Material) -> Shapes:
+    """The sizes that corpus and material give a network."""
+    n_scenes = len(_scenes(corpus)) if config.loss.scene_weight > 0 else 0
+    n_extras = next((extras.shape[1] for extras in material.extras.values()), 0)
+    features = config.features
+    return Shapes(features.n_mels, len(corpus.classes), features.frames_per_segment, n_scenes, n_extras)
+
+
+def _scenes(corpus: Corpus) -> list[str]:
+    """The scenes in the order of their numbers."""
+    return sorted({recording.scene for recording in corpus.recordings})
+
+
+def _stream(
+    config: Config,
+    corpus: Corpus,
+    material: Material,
+    recordings: Sequence[Recording],
+    standardiser: Standardiser | None,
+) -> Stream:
+    """What epochs hear of one split."""
+    names, scenes = [recording.name for recording in recordings], _scenes(corpus)
+    versions = [
+        np.concatenate([material.features[name][None], *([material.copies[name]] if material.copies else [])])
+        for name in names
+    ]
+    split = make_split(
+        versions if standardiser is None else [standardiser(entry) for entry in versions],
+        [material.soft_labels[name] for name in names],
+        config.features.frames_per_segment,
+        [scenes.index(recording.scene) for recording in recordings],
+        [material.extras[name] for name in names] if material.extras else None,
+    ).to(choose_device(config.training.device))
+    masks, share = config.augmentation.masks, config.augmentation.copy_share
+    augment = None if masks is None else lambda features, generator: mask_spectrogram(features, masks, generator)
+    return make_stream(split, config.training, augment, share)
+
+# %% ../nbs/40_experiment.ipynb #f734c5bb
 def score_recordings(
     detector: Detector,  # a trained fold
-    material: Material,  # features of the recordings
+    material: Material,  # features of the recordings, and extras where the detector has an encoder
     recordings: Sequence[Recording],  # which
-) -> Iterator[tuple[Scores, np.ndarray]]:  # score table, (S, D) embedding of each segment; one a recording
-    """Score whole recordings, one at a time."""
-    spec = detector.features
+) -> Iterator[tuple[Scores, Scored]]:  # score table, and everything that the model made of it; one a recording
+    """Score recordings, one at a time, as their model wants to hear them."""
     for recording in recordings:
-        values, embeddings = score_features(detector, material.features[recording.name], spec)
-        embeddings = embeddings.reshape(-1, spec.frames_per_segment, embeddings.shape[1]).mean(1)  # (S, D)
-        yield frame_scores(recording.name, detector.classes, values, spec.hop_s), embeddings
+        name = recording.name
+        scored = score_features(detector, material.features[name], detector.features, material.extras.get(name))
+        yield frame_scores(name, detector.classes, scored.scores, SEGMENT_S / scored.rate), scored
 
 
 def finish_fold(
@@ -137,21 +172,29 @@ def finish_fold(
     """Score a trained fold's validation and test recordings, choose its thresholds, and mark it finished."""
     folder = run.fold(fold)
     detector = load_detector(folder, str(choose_device(run.config.training.device)))
-    segments, hard = [], []
+    segments, soft = [], []
     columns = [corpus.classes.index(name) for name in corpus.evaluated]
     val, test = corpus.split(fold, "val"), corpus.split(fold, "test")
     for recording, (scores, _) in zip(val, score_recordings(detector, material, val), strict=True):
         write_scores(folder / "validation_scores" / f"{recording.name}.tsv", scores)
         segments.append(segment_scores(scores, recording.n_segments)[:, columns])
-        hard.append(is_hard(material.soft_labels[recording.name][:, columns]))
-    thresholds = validated_thresholds(np.concatenate(segments), np.concatenate(hard))
-    for recording, (scores, embeddings) in zip(test, score_recordings(detector, material, test), strict=True):
-        with atomic_path(run.path / "embeddings" / f"{recording.name}.npz") as temporary:
-            np.savez(temporary, embeddings=embeddings)
-        write_scores(run.path / "scores" / f"{recording.name}.tsv", scores)
+        soft.append(material.soft_labels[recording.name][:, columns])
+    for scores, scored in score_recordings(detector, material, test):
+        _write_arrays(run.path / "embeddings" / f"{scores.name}.npz", embeddings=scored.embeddings)
+        if scored.weights is not None:
+            times = {"context_s": detector.spec.attention.context_s, "hop_s": detector.features.hop_s}
+            _write_arrays(run.path / "attention" / f"{scores.name}.npz", weights=scored.weights, **times)
+        write_scores(run.path / "scores" / f"{scores.name}.tsv", scores)
+    thresholds = validated_thresholds(np.concatenate(segments), is_hard(np.concatenate(soft)))
     write_thresholds(folder / "thresholds.json", thresholds, corpus.evaluated)
     state_path(run, fold).unlink(missing_ok=True)
     shutil.rmtree(folder / "state", ignore_errors=True)
+
+
+def _write_arrays(path: Path, **arrays: np.ndarray | float) -> None:
+    """Write arrays of a recording into one file, atomically."""
+    with atomic_path(path) as temporary:
+        np.savez(temporary, **arrays)
 
 # %% ../nbs/40_experiment.ipynb #308bd521
 def judge_run(
@@ -196,7 +239,7 @@ def evaluate_run(
     write_text(run.path / "metrics.json", to_json(metrics))
     return metrics
 
-# %% ../nbs/40_experiment.ipynb #a8a3d1e0
+# %% ../nbs/40_experiment.ipynb #c2ef7920
 @contextmanager
 def n_threads(
     threads: int,  # for torch, >= 1
@@ -223,13 +266,24 @@ def run_folds(
     if not waiting:
         return
     with n_threads(run.config.training.threads):
-        material = gather(corpus, run.config.features)
+        material = gather(corpus, run.config)
         for fold in waiting:
-            epochs = progress(train_fold(run, corpus, material, fold), f"fold {fold}", run.config.training.epochs)
-            for epoch in epochs:
-                record = epoch.record
-                epochs.set_postfix(epoch=record.epoch, train=f"{record.train_loss:.4f}", val=f"{record.val_loss:.4f}")
-            finish_fold(run, corpus, material, fold)
+            run_fold(run, corpus, material, fold)
+
+
+def run_fold(
+    run: Run,  # where it is kept
+    corpus: Corpus,  # recordings and folds
+    material: Material,  # of all recordings of the fold
+    fold: int,  # which
+) -> None:
+    """Train and score one fold, with a bar; raises `FileError` if another process is at it."""
+    with locked_fold(run, fold):
+        epochs = progress(train_fold(run, corpus, material, fold), f"fold {fold}", run.config.training.epochs)
+        for epoch in epochs:
+            record = epoch.record
+            epochs.set_postfix(epoch=record.epoch, train=f"{record.train_loss:.4f}", val=f"{record.val_loss:.4f}")
+        finish_fold(run, corpus, material, fold)
 
 # %% ../nbs/40_experiment.ipynb #0e4d38ee
 def run_experiment(
@@ -247,7 +301,7 @@ def run_experiment(
         evaluate_run(run, corpus)
     return run
 
-# %% ../nbs/40_experiment.ipynb #b1112d4b
+# %% ../nbs/40_experiment.ipynb #25930bc9
 def score_file(
     run: str | Path,  # a run folder
     path: str | Path,  # an audio file: wav, flac, ogg or mp3
@@ -256,8 +310,11 @@ def score_file(
     opened = open_run(run)
     if not opened.folds:
         raise FileError(run, "no fold is finished: train it first")
-    spec = opened.config.features
+    spec, encoder = opened.config.features, opened.config.model.encoder
     features = read_features(path, spec)
+    n_segments = len(features) // spec.frames_per_segment
+    extras = None if encoder is None else read_extras(encoder, path, spec, n_segments)
     detectors = [load_detector(opened.fold(fold)) for fold in opened.folds]
-    values = np.mean([score_features(detector, features, spec)[0] for detector in detectors], axis=0)
-    return frame_scores(Path(path).stem, detectors[0].classes, values, spec.hop_s)
+    scored = [score_features(detector, features, spec, extras) for detector in detectors]
+    values = np.mean([each.scores for each in scored], axis=0)
+    return frame_scores(Path(path).stem, detectors[0].classes, values, SEGMENT_S / scored[0].rate)

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PACKAGES', 'Config', 'shipped_configs', 'find_config', 'environment', 'Run', 'is_finished', 'state_path', 'start_run',
-           'open_run', 'differences', 'check_corpus_of', 'locked', 'write_history', 'read_history']
+           'open_run', 'differences', 'check_corpus_of', 'locked', 'locked_fold', 'write_history', 'read_history']
 
-# %% ../nbs/24_runs.ipynb #835cb58e
+# %% ../nbs/24_runs.ipynb #e2729b2a
 import hashlib
 import os
 import platform
@@ -21,11 +21,14 @@ import pandas as pd
 import torch
 from filelock import FileLock, Timeout
 
+from .augment import AugmentationSpec
 from sedsoft.core import (
     FileError,
     check_fields,
+    from_mapping,
     read_config,
     read_json,
+    read_toml,
     remove_partials,
     to_json,
     to_mapping,
@@ -38,7 +41,7 @@ from .losses import LossSpec, make_loss
 from .models import ModelSpec
 from .training import EpochRecord, TrainingSpec, choose_device
 
-# %% ../nbs/24_runs.ipynb #1c82e651
+# %% ../nbs/24_runs.ipynb #811b715b
 @dataclass(frozen=True)
 class Config:
     """An experiment: everything that decides its figures, apart from the corpus."""
@@ -48,13 +51,20 @@ class Config:
     features: FeatureSpec = field(default_factory=FeatureSpec)  # from sound to frames
     model: ModelSpec = field(default_factory=ModelSpec)  # from frames to scores
     loss: LossSpec = field(default_factory=LossSpec)  # what is minimised
+    augmentation: AugmentationSpec = field(default_factory=AugmentationSpec)  # how training inputs are changed
     training: TrainingSpec = field(default_factory=TrainingSpec)  # how long, how fast
 
     def __post_init__(self):
         check_fields(self, seed=(lambda seed: seed >= 0, ">= 0"))
         make_loss(self.loss, self.model.activation)  # refuses what does not fit
+        attention, training = self.model.attention, self.training
+        wanted = "middle" if attention is not None and attention.form == "windowed" else training.targets
+        if training.targets != wanted or (attention is not None and attention.form == "banded" and wanted == "middle"):
+            raise ValueError('windowed attention learns with training.targets = "middle", banded with "all"')
+        if attention is not None and wanted == "middle" and training.sequence_s != attention.context_s:
+            raise ValueError(f"sequence_s is {training.sequence_s}, but the window is the context: {attention.context_s} s")
 
-# %% ../nbs/24_runs.ipynb #d4f45762
+# %% ../nbs/24_runs.ipynb #f4797361
 def shipped_configs() -> dict[str, Path]:  # name -> TOML file
     """The configurations that come with the package."""
     folder = Path(str(resources.files("sedsoft") / "configs"))
@@ -63,15 +73,48 @@ def shipped_configs() -> dict[str, Path]:  # name -> TOML file
 
 def find_config(
     config: str | Path,  # a path to a TOML file, or the name of a shipped configuration
-) -> Config:  # as the file gives it
+) -> Config:  # as the file gives it, on top of its base
     """Read a configuration; raises `FileError` for a file that is missing or wrong, naming the nearest shipped one."""
+    path = _config_path(config)
+    try:
+        return from_mapping(Config, _settings(path))
+    except FileError:
+        raise
+    except ValueError as error:
+        raise FileError(path, str(error)) from error
+
+
+def _config_path(config: str | Path) -> Path:
+    """The file that is meant."""
     path, shipped = Path(config), shipped_configs()
     if path.is_file():
-        return read_config(Config, path)
+        return path
     name = path.name.removesuffix(".toml")
     if name in shipped and path.parent.name in ("", "configs"):
-        return read_config(Config, shipped[name])
+        return shipped[name]
     raise FileError(path, f"no such file, and {unknown_name('configuration', name, list(shipped))}")
+
+
+def _settings(path: Path, above: tuple[Path, ...] = ()) -> dict:
+    """Nested settings of a file, on top of those of its base, which is looked for beside it and among the shipped."""
+    if path in above:
+        raise FileError(path, f"is its own base: {' -> '.join(each.stem for each in (*above, path))}")
+    settings = read_toml(path)
+    base = settings.pop("base", None)
+    if base is None:
+        return settings
+    beside = path.with_name(f"{base}.toml")
+    found = beside if beside.is_file() else _config_path(base)
+    return _merged(_settings(found, (*above, path)), settings)
+
+
+def _merged(below: dict, above: dict) -> dict:
+    """Nested settings, where those above count."""
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merged(merged[key], value) if both else value
+    return merged
 
 # %% ../nbs/24_runs.ipynb #8bccc577
 PACKAGES = ("sedsoft", "torch", "torchaudio", "numpy", "scipy", "pandas", "scikit-learn", "soundfile", "soxr")
@@ -225,7 +268,7 @@ def check_corpus_of(
             ": labels, folds or audio differ; use the corpus as it was, or another run folder",
         )
 
-# %% ../nbs/24_runs.ipynb #6da06fa8
+# %% ../nbs/24_runs.ipynb #d7a177ae
 @contextmanager
 def locked(
     run: Run,  # to be written to
@@ -234,15 +277,30 @@ def locked(
 
     Raises `FileError` while another process has it.
     """
-    lock = FileLock(run.path / ".lock", timeout=0)
+    with _lock(run, ".lock", "is training in it"):
+        remove_partials(run.path)
+        yield
+
+
+@contextmanager
+def locked_fold(
+    run: Run,  # whose folder this process, or the one that began it, keeps to itself
+    fold: int,  # to be trained
+) -> Iterator[None]:
+    """Keep one fold to this process, so that folds of a run may be trained side by side."""
+    with _lock(run, f".lock{fold}", f"is training fold {fold} in it"):
+        yield
+
+
+@contextmanager
+def _lock(run: Run, name: str, deed: str) -> Iterator[None]:
+    """Hold a lock file of a run; it goes with the process, however that ends."""
+    lock = FileLock(run.path / name, timeout=0)
     try:
         lock.acquire()
     except Timeout as error:
-        raise FileError(
-            run.path, "another process is training in it: wait for its end, or choose another folder"
-        ) from error
+        raise FileError(run.path, f"another process {deed}: wait for its end, or choose another folder") from error
     try:
-        remove_partials(run.path)
         yield
     finally:
         lock.release()

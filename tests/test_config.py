@@ -68,7 +68,7 @@ def outcome(config: Config, corpus: Corpus, folder: Path) -> tuple:
     """Losses and shapes of a short training, and the number of threads it had."""
     run = start_run(folder, config, describe(corpus))
     with experiment.n_threads(config.training.threads):
-        material = gather(corpus, config.features)
+        material = gather(corpus, config)
         threads = torch.get_num_threads()
         records = [epoch.record for epoch in train_fold(run, corpus, material, 1)]
     shapes = {features.shape for features in material.features.values()}

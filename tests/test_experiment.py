@@ -202,7 +202,7 @@ def test_same_seed_same_figures_other_seed_others(toy: Corpus, tmp_path: Path):
 def test_saved_weights_are_the_best_epochs(toy: Corpus, tmp_path: Path):
     config = toy_config("training.learning_rate=0.3", "training.epochs=6")
     run = start_run(tmp_path / "run", config, describe(toy))
-    epochs = list(train_fold(run, toy, gather(toy, config.features), 1))
+    epochs = list(train_fold(run, toy, gather(toy, config), 1))
     best = int(np.argmin([epoch.record.val_loss for epoch in epochs]))
     assert best < len(epochs) - 1
     saved = load_detector(run.fold(1)).model.state_dict()
