@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['class_colours', 'plot_class_counts', 'plot_losses', 'plot_class_f1', 'plot_precision_recall', 'counts_over',
            'f1_over', 'plot_threshold_curve', 'plot_threshold_curves', 'small_axes', 'plot_scene_f1', 'plot_timeline',
-           'plot_label_map', 'plot_scores_by_label', 'plot_features', 'to_png', 'to_svg']
+           'plot_label_map', 'plot_scores_by_label', 'plot_embedding', 'plot_features', 'plot_attention', 'to_png',
+           'to_svg']
 
 # %% ../nbs/30_plots.ipynb #4236b511
 import io
@@ -407,6 +408,31 @@ def plot_scores_by_label(
     _legend(ax, [Patch(color="0.5", label="sounds"), grey], columns=2)
     return ax
 
+# %% ../nbs/30_plots.ipynb #8a36e727
+def plot_embedding(
+    points: np.ndarray,  # (N, 2) places, as `embeddings.tsne` gives them
+    class_of: np.ndarray,  # (N,) int, class of each segment; -1: none
+    classes: Sequence[str],  # C class names
+    ax: Axes | None = None,  # where to draw; None: on a figure of its own
+) -> Axes:  # without units; both axes on one scale
+    """Segments in a plane, coloured by class, common classes below rare ones; the legend counts them.
+
+    Source: report, figure 5.
+    """
+    ax = _axes(ax, height=max(2.6, 0.5 + 0.2 * (len(np.unique(class_of)))))
+    colours = class_colours(classes)
+    found = {c: np.flatnonzero(class_of == c) for c in np.unique(class_of)}
+    handles = {}
+    for c in sorted(found, key=lambda c: (c >= 0, -len(found[c]))):
+        name, colour = ("no class", "0.8") if c < 0 else (classes[c], colours[classes[c]])
+        ax.scatter(*points[found[c]].T, s=9, color=colour, linewidth=0, alpha=0.85)
+        handles[c] = _dot(f"{_plain(name)} {len(found[c])}", filled=True, colour=colour)
+    ax.set(xticks=[], yticks=[])
+    ax.set_aspect("equal", "datalim")
+    ax.spines[:].set_color("0.8")
+    _legend(ax, [handles[c] for c in sorted(handles, key=lambda c: (c < 0, c))])
+    return ax
+
 # %% ../nbs/30_plots.ipynb #0fcbf96a
 def plot_features(
     features: np.ndarray,  # (T, M) log-mel features, in time order
@@ -427,6 +453,50 @@ def plot_features(
         ax.set_yticks(heights, labels=[f"{mark / 1000:g}" for mark in marks])
         ax.set_ylabel("band (kHz)")
     return ax
+
+# %% ../nbs/30_plots.ipynb #df223904
+def plot_attention(
+    features: np.ndarray,  # (T, M) features of the whole recording
+    weights: np.ndarray,  # (K,) weights over the frames of the context, the target segment in its middle; sum to 1
+    segment: int,  # the target segment, from 0
+    hop_s: float,  # distance between frames, s; a whole number of frames is a segment of 1 s
+    axes: Sequence[Axes] | None = None,  # two to draw on; None: on a figure of its own
+    *,
+    most: float | None = None,  # the weight that the axis has room for, in [0, 1]; None: the largest of these
+) -> list[Axes]:  # features and weights over the same seconds of the recording
+    """Features of a context and the attention of its target segment to each frame."""
+    if axes is None:
+        axes = plt.subplots(2, 1, figsize=(5, 3), dpi=80, layout="constrained", sharex=True, height_ratios=(3, 2))[1]
+    per_segment, n = round(1 / hop_s), len(weights)
+    first = segment * per_segment - (n - per_segment) // 2  # frame of the recording; may be negative
+    inside = slice(max(first, 0), min(first + n, len(features)))
+    edges_s, target = (first + np.arange(n + 1)) * hop_s, (segment, segment + 1)
+    style = {"origin": "lower", "aspect": "auto", "interpolation": "nearest", "cmap": "magma"}
+    extent = (inside.start * hop_s, inside.stop * hop_s, -0.5, features.shape[1] - 0.5)
+    limits = {"vmin": features.min(), "vmax": features.max()}  # the same for every segment
+    axes[0].imshow(features[inside].T, extent=extent, **style, **limits)
+    axes[0].set(facecolor="0.9", ylabel="band", xlim=edges_s[[0, -1]])
+    axes[0].axvspan(*target, fill=False, edgecolor="white", linewidth=1.2)
+    heard = (edges_s[:-1] >= 0) & (np.arange(first, first + n) < len(features))
+    for shown, colour in ((~heard, "0.7"), (heard, _COLOURS["people talking"])):
+        axes[1].stairs(np.where(shown, n * weights, 0), edges_s, fill=True, color=colour)
+    axes[1].axhline(1, color="0.3", linewidth=0.8, linestyle=(0, (4, 3)))
+    axes[1].axvspan(*target, color="0.9", zorder=0)
+    top = n * (weights.max() if most is None else most)
+    axes[1].set(xlabel="time (s)", ylabel="weight (× even)", xlim=edges_s[[0, -1]], ylim=(0, max(1.05 * top, 1.5)))
+    _frame(axes[1])
+    _legend(axes[0], _attention_legend(with_edge=not heard.all()), columns=4)
+    return list(axes)
+
+
+def _attention_legend(*, with_edge: bool) -> list:
+    """What the marks of `plot_attention` mean."""
+    marks = [
+        Patch(facecolor="0.9", edgecolor="0.6", label="target"),
+        Patch(color=_COLOURS["people talking"], label="attention"),
+        Line2D([], [], color="0.3", linewidth=0.8, linestyle=(0, (4, 3)), label="even"),
+    ]
+    return [*marks, Patch(color="0.7", label="beyond the edge")] if with_edge else marks
 
 # %% ../nbs/30_plots.ipynb #64e9c007
 def to_png(

@@ -8,6 +8,8 @@ its module, so that book and export cannot drift apart. It keeps nothing.
 """
 
 import argparse
+import base64
+import io
 import os
 import re
 import subprocess
@@ -20,6 +22,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from nbformat import NotebookNode
+from PIL import Image
 from traitlets.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -145,6 +148,26 @@ def _environment(home: str) -> dict[str, str]:
     }
 
 
+def slim(notebook: NotebookNode) -> NotebookNode:
+    """The same with its pictures in 256 colours: a third of the bytes, and the eye sees no difference."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if "image/png" in data:
+                data["image/png"] = base64.b64encode(slim_png(base64.b64decode(data["image/png"]))).decode()
+    return notebook
+
+
+def slim_png(png: bytes) -> bytes:
+    """A PNG on white with a palette of 256 colours; as it was where that is no smaller."""
+    picture = Image.open(io.BytesIO(png)).convert("RGBA")
+    white = Image.new("RGBA", picture.size, "white")
+    flat = Image.alpha_composite(white, picture).convert("RGB")
+    buffer = io.BytesIO()
+    flat.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(buffer, "png", optimize=True)
+    return min(buffer.getvalue(), png, key=len)
+
+
 def main() -> None:
     """Run the named chapters and keep their outputs."""
     parser = argparse.ArgumentParser(description="Run chapters and keep their outputs, cleaned.")
@@ -160,7 +183,7 @@ def main() -> None:
         sys.stderr.flush()
         begin = time.monotonic()
         try:
-            nbformat.write(run(path, slow=args.slow), path)
+            nbformat.write(slim(run(path, slow=args.slow)), path)
         except ChapterError as error:
             sys.exit(f"failed\n{error}")
         subprocess.run([Path(sys.executable).with_name("nbdev_clean"), "--fname", path], check=True, cwd=ROOT)

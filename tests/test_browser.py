@@ -1,4 +1,4 @@
-"""The explorer and the report in a real browser: a slider is dragged, the numbers follow; a page is read offline.
+"""The explorers and the report in a real browser: sliders are moved, what they show follows; a page is read offline.
 
 Needs playwright (`pip install playwright`) and a Chromium (Debian: `apt-get install chromium`); where one is missing,
 in CI as well, the tests are skipped and say so. What explorer and report do is tested without a browser in their
@@ -33,7 +33,7 @@ from sedsoft.scores import frame_scores
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SCREENSHOTS = os.environ.get("SEDSOFT_SCREENSHOTS")  # the folder for pictures; unset: none are kept
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
-CELL = """
+THRESHOLDS = """
 import numpy as np
 from sedsoft.explorers import ThresholdData, ThresholdExplorer
 from sedsoft.labels import CLASSES
@@ -47,6 +47,30 @@ names = ("street_00", "street_01")
 data = ThresholdData(CLASSES, names, (120, 120), (1, 2), scores, soft, np.full(17, 0.5123), validated)
 ThresholdExplorer(data)
 """
+ATTENTION = """
+import numpy as np
+from sedsoft.explorers import AttentionData, AttentionExplorer
+
+per, lengths = 5, (90, 40)
+
+
+def made_up(name, sharpness):
+    rng, features, weights = np.random.default_rng(0), [], []
+    for k, n in enumerate(lengths):
+        sounding = np.repeat(np.sin(np.arange(n) / 4) + 0.4 * rng.standard_normal(n) > 0.4, per)
+        sweep = 30 - 12 * k + 10 * np.sin(np.arange(n * per) / 31)
+        shape = np.exp(-(((np.arange(64) - sweep[:, None]) / 4) ** 2))
+        features.append(-8 + 4 * sounding[:, None] * shape + 0.7 * rng.standard_normal((n * per, 64)))
+        at = np.arange(n)[:, None] * per + np.arange(41 * per) - 20 * per
+        inside = (at >= 0) & (at < n * per)
+        alike = np.where(inside, sounding[np.clip(at, 0, n * per - 1)] == sounding[::per][:, None], True)
+        logits = sharpness * alike + 0.3 * rng.standard_normal(at.shape)
+        weights.append(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))
+    return AttentionData(name, ("street_00", "street_01"), tuple(features), tuple(weights), 0.2)
+
+
+AttentionExplorer(made_up("sharp", 2.5), made_up("<dull>", 0.4))
+"""
 
 
 def free_port() -> int:
@@ -57,9 +81,9 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def lab_url(tmp_path: Path) -> Iterator[str]:
-    """The address of a notebook with the explorer, in a JupyterLab of its own; stopped afterwards."""
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)])
+def lab_url(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of a notebook with one cell, the parameter, in a JupyterLab of its own; stopped afterwards."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(request.param)])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "python3", "language": "python"}
     (tmp_path / "work").mkdir()
     nbformat.write(notebook, tmp_path / "work" / "explorer.ipynb")
@@ -143,14 +167,21 @@ def settled_row(page, c: int) -> list[str]:
     return seen[-1]
 
 
-def test_a_dragged_slider_moves_the_numbers(page, lab_url: str) -> None:
+def run_the_cell(page, url: str) -> list[str]:
+    """Open the notebook and run it until its explorer is there; the list that the page's errors go into."""
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(lab_url)
+    page.goto(url)
     page.wait_for_function(r"() => /\| Idle$/m.test(document.querySelector('#jp-main-statusbar')?.innerText ?? '')")
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     page.wait_for_selector(".sedsoft-explorer img")
+    return errors
+
+
+@pytest.mark.parametrize("lab_url", [THRESHOLDS], indirect=True, ids=["thresholds"])
+def test_a_dragged_slider_moves_the_numbers(page, lab_url: str) -> None:
+    errors = run_the_cell(page, lab_url)
     assert page.locator(".sedsoft-explorer .noUi-handle").count() == 17
     mean = page.locator(".sedsoft-mean")
     assert "oracle thresholds" in mean.inner_text()
@@ -189,6 +220,37 @@ def test_a_dragged_slider_moves_the_numbers(page, lab_url: str) -> None:
     page.get_by_role("button", name="oracle").click()
     page.wait_for_function("() => document.querySelector('.sedsoft-mean').innerText.includes('oracle')")
     assert row_of(page, 1) == before
+    assert errors == []
+
+
+@pytest.mark.parametrize("lab_url", [ATTENTION], indirect=True, ids=["attention"])
+def test_arrow_keys_move_over_the_seconds(page, lab_url: str) -> None:
+    errors = run_the_cell(page, lab_url)
+    pictures = page.locator(".sedsoft-explorer img")
+    assert pictures.count() == 2
+    explorer, readout = page.locator(".sedsoft-explorer"), page.locator(".sedsoft-explorer .widget-readout")
+    assert readout.inner_text() == "45"  # the middle
+    assert "<dull>" in explorer.inner_text()
+    assert "beyond the edge" not in explorer.inner_text()
+    before = pictures.evaluate_all("all => all.map(image => image.src)")
+    page.locator(".sedsoft-explorer .noUi-handle").focus()
+    for key in ("ArrowRight", "ArrowRight", "ArrowLeft"):
+        page.keyboard.press(key)
+    page.wait_for_function(
+        "old => [...document.querySelectorAll('.sedsoft-explorer img')].every((image, k) => image.src !== old[k])",
+        arg=before,
+    )
+    assert readout.inner_text() == "46"
+    page.wait_for_timeout(1000)  # the last of the three pictures
+    keep_picture(page, "attention_explorer.png", explorer.bounding_box())
+
+    page.keyboard.press("Home")
+    page.wait_for_function("() => document.querySelector('.sedsoft-explorer').innerText.includes('beyond the edge')")
+    page.locator(".sedsoft-explorer select").select_option("street_01")
+    page.wait_for_function("() => document.querySelector('.sedsoft-explorer .widget-readout').innerText === '20'")
+    page.locator(".sedsoft-explorer .noUi-handle").focus()
+    page.keyboard.press("End")
+    page.wait_for_function("() => document.querySelector('.sedsoft-explorer .widget-readout').innerText === '39'")
     assert errors == []
 
 

@@ -1,5 +1,6 @@
 """Edge cases of the pictures: what is drawn when there is little, nothing, or something odd to draw."""
 
+import maestro
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.testing import assert_allclose, assert_array_equal
 
 from sedsoft import plots
-from sedsoft.labels import CLASSES
+from sedsoft.labels import CLASSES, EVALUATED
 
 RNG = np.random.default_rng(0)
 NAMES = ("car", "footsteps", "dog $5 & <b>")
@@ -21,6 +22,7 @@ PER_CLASS = {name: {"f1": 0.5, "f1_validated": 0.4, "precision": 0.6, "recall": 
 LOSSES = {"train_loss": [2.0, 1.0], "val_loss": [2.0, 3.0]}
 HISTORY = pd.DataFrame({"fold": 1, "epoch": [1, 2], **LOSSES, "is_best": [True, False]})
 COUNTS = pd.DataFrame({"n_hard": [5, 0, 300], "soft_sum": [7.0, 0.4, 200.0]}, index=list(NAMES))
+CLASS_OF = RNG.choice([-1, 0, 1, 2], 40)
 DRAWN = {
     "class_counts": lambda ax: plots.plot_class_counts(COUNTS, ax),
     "losses": lambda ax: plots.plot_losses(HISTORY, ax),
@@ -32,6 +34,7 @@ DRAWN = {
     "label_map": lambda ax: plots.plot_label_map(SOFT, NAMES, ax),
     "scores_by_label": lambda ax: plots.plot_scores_by_label(SCORES, HARD, NAMES, ax),
     "features": lambda ax: plots.plot_features(SCORES, 0.2, ax),
+    "embedding": lambda ax: plots.plot_embedding(SCORES[:, :2], CLASS_OF, NAMES, ax),
 }
 
 
@@ -113,6 +116,88 @@ def test_a_zero_count_is_on_the_axis() -> None:
     assert ax.get_xlim()[0] == 0
     assert ax.get_xlim()[1] > 300
     assert plots.plot_class_counts(COUNTS.iloc[[0, 2]]).get_xlim()[0] == 1
+
+
+def test_figure_1_has_the_counts_of_the_real_labels() -> None:
+    real = maestro.read()
+    soft = np.concatenate([*real.soft.values()])
+    counts = pd.DataFrame({"n_hard": (soft > 0.5).sum(axis=0), "soft_sum": soft.sum(axis=0)}, index=EVALUATED)
+    ax = plots.plot_class_counts(counts)
+    names = [text.get_text() for text in ax.get_yticklabels()]
+    hard = dict(zip(names, ax.collections[2].get_offsets()[:, 0], strict=True))
+    sums = dict(zip(names, ax.collections[1].get_offsets()[:, 0], strict=True))
+    assert hard == {
+        "birds_singing": 1472,
+        "car": 3513,
+        "people talking": 5703,
+        "footsteps": 1444,
+        "children voices": 183,
+        "wind_blowing": 141,
+        "brakes_squeaking": 110,
+        "large_vehicle": 689,
+        "cutlery and dishes": 170,
+        "metro approaching": 452,
+        "metro leaving": 299,
+    }
+    expected = [1318.1, 2885.2, 5008.2, 2998.5, 792.6, 625.4, 477.2, 960.2, 715.8, 806.2, 737.5]
+    assert_allclose([*sums.values()], expected, atol=0.05)  # the numbers of the chapter
+    assert ax.get_xscale() == "symlog"
+    low, high = ax.get_xlim()
+    assert low <= min(*hard.values(), *sums.values()) <= max(*hard.values(), *sums.values()) <= high
+
+
+def test_figure_4_has_both_losses_of_five_folds() -> None:
+    rng = np.random.default_rng(0)
+    columns = {"epoch": np.tile(np.arange(1, 9), 5), "fold": np.repeat(np.arange(1, 6), 8)}
+    losses = {"train_loss": rng.random(40), "val_loss": 1 + rng.random(40)}
+    history = pd.DataFrame({**columns, **losses})
+    history["is_best"] = history["val_loss"] == history.groupby("fold")["val_loss"].cummin()
+    ax = plots.plot_losses(history)
+    assert len(ax.lines) == 15
+    for k, (_, own) in enumerate(history.groupby("fold")):
+        train, val, kept = ax.lines[3 * k : 3 * k + 3]
+        assert_allclose(train.get_xydata(), own[["epoch", "train_loss"]])
+        assert_allclose(val.get_xydata(), own[["epoch", "val_loss"]])
+        assert_allclose(kept.get_ydata(), [own["val_loss"].min()])
+        assert train.get_color() == val.get_color() == kept.get_color()
+        assert train.get_linestyle() != val.get_linestyle()
+    assert len({line.get_color() for line in ax.lines}) == 5
+
+
+def test_rare_classes_are_drawn_on_top() -> None:
+    class_of = np.array([1] * 30 + [2] * 3 + [-1] * 50 + [0] * 8)
+    points = RNG.random((91, 2))
+    ax = plots.plot_embedding(points, class_of, NAMES)
+    assert [len(group.get_offsets()) for group in ax.collections] == [50, 30, 8, 3]
+    colours = [tuple(group.get_facecolor()[0, :3]) for group in ax.collections]
+    own = plots.class_colours(NAMES)
+    assert colours == [to_rgb("0.8"), *(to_rgb(own[NAMES[c]]) for c in (1, 0, 2))]
+    assert_allclose(ax.collections[3].get_offsets(), points[30:33])
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["car 8", "footsteps 30", r"dog \$5 & <b> 3", "no class 50"]
+    assert ax.get_xticks().size == ax.get_yticks().size == 0
+    assert ax.get_aspect() == 1
+
+
+def test_attention_is_drawn_on_the_given_axes_alone() -> None:
+    weights = np.full(35, 1 / 35)
+    figure = Figure()
+    top, bottom, other = figure.subplots(3)
+    kept = SCORES.copy(), weights.copy()
+    assert plots.plot_attention(SCORES, weights, 7, 0.2, (top, bottom)) == [top, bottom]
+    assert not other.has_data()
+    assert plt.get_fignums() == []
+    assert_array_equal(SCORES, kept[0])
+    assert_array_equal(weights, kept[1])
+    axes = plots.plot_attention(SCORES, weights, 7, 0.2)
+    assert plt.get_fignums() == [axes[0].figure.number]
+    labels = [text.get_text() for text in axes[0].get_legend().get_texts()]
+    assert labels == ["target", "attention", "even", "beyond the edge"]
+    inside = plots.plot_attention(SCORES, weights, 4, 0.2)
+    assert "beyond the edge" not in [text.get_text() for text in inside[0].get_legend().get_texts()]
+    assert axes[1].get_ylim() == (0, 1.5)  # even weights do not fill the picture
+    assert plots.plot_attention(SCORES, weights, 4, 0.2, most=0.2)[1].get_ylim()[1] == pytest.approx(1.05 * 7)
+    assert axes[0].images[0].get_clim() == (SCORES.min(), SCORES.max())
 
 
 def test_what_has_no_f1_is_said() -> None:
