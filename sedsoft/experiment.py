@@ -22,8 +22,8 @@ from .augment import augmented_features, mask_spectrogram
 from .batches import make_split
 from .core import FileError, atomic_path, make_rng, make_torch_seed, progress, to_json, write_text
 from .corpus import Corpus, Recording, describe
-from .evaluation import Judged, evaluate, judge, references_of
 from .encoders import read_extras
+from .evaluation import Judged, evaluate, judge, references_of
 from .features import SEGMENT_S, FeatureCache, Standardiser, fit_standardiser, read_features
 from .labels import is_hard
 from .losses import make_loss

@@ -62,7 +62,9 @@ class Config:
         if training.targets != wanted or (attention is not None and attention.form == "banded" and wanted == "middle"):
             raise ValueError('windowed attention learns with training.targets = "middle", banded with "all"')
         if attention is not None and wanted == "middle" and training.sequence_s != attention.context_s:
-            raise ValueError(f"sequence_s is {training.sequence_s}, but the window is the context: {attention.context_s} s")
+            raise ValueError(
+                f"sequence_s is {training.sequence_s}, but the window is the context: {attention.context_s} s"
+            )
 
 # %% ../nbs/24_runs.ipynb #f4797361
 def shipped_configs() -> dict[str, Path]:  # name -> TOML file

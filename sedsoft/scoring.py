@@ -70,7 +70,9 @@ def score_features(
 ) -> Scored:  # of every segment
     """Score a recording as its model wants to hear it; raises `ValueError` where an encoder lacks its input."""
     if (detector.spec.encoder is None) != (extras is None):
-        raise ValueError("this detector has an encoder, and no extras came" if extras is None else "extras for no encoder")
+        raise ValueError(
+            "this detector has an encoder, and no extras came" if extras is None else "extras for no encoder"
+        )
     heard, per = prepare_features(detector, features, spec), spec.frames_per_segment
     beside = None if extras is None else [extras]
     split = make_split([heard], [np.zeros((len(heard) // per, 1))], per, extras=beside)

@@ -72,7 +72,9 @@ class TrainingSpec:
         check_fields(self, targets=(lambda name: name in ("all", "middle"), '"all" or "middle"'))
         check_fields(self, alpha=share, train_stride_s=stride)
         if self.targets == "all" and self.train_stride_s is not None:
-            raise ValueError(f'train_stride_s is {self.train_stride_s}, but chunks lie side by side: targets = "middle"')
+            raise ValueError(
+                f'train_stride_s is {self.train_stride_s}, but chunks lie side by side: targets = "middle"'
+            )
         if self.targets == "middle" and (self.join or self.sequence_s % 2 == 0):
             raise ValueError(f'targets = "middle" wants join = false and an odd sequence_s, not {self.sequence_s}')
 
