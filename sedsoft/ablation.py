@@ -35,7 +35,7 @@ from sedsoft.core import (
     write_text,
 )
 from .corpus import Corpus, describe, read_corpus
-from .encoders import check_encoder
+from .encoders import load_encoder
 from .evaluation import Judged, class_table
 from .experiment import evaluate_run, finish_fold, gather, judge_run, n_threads, run_fold
 from .intervals import count_by_recording, draw_recordings, interval, resampled_f1_mo
@@ -119,10 +119,10 @@ def find_unmeasured(
     """The rows whose pretrained weights are absent; random ones never stand in for them."""
     reasons = {}
     for row in rows:
-        encoder = find_config(row.config).model.encoder
-        if encoder is not None:
+        config = find_config(row.config)
+        if config.model.encoder is not None:
             try:
-                check_encoder(encoder)
+                load_encoder(config.model.encoder.name, config.features.sr)
             except (FileError, ValueError) as error:
                 reasons[row.config] = str(error)
     return reasons

@@ -22,7 +22,7 @@ from .augment import augmented_features, mask_spectrogram
 from .batches import make_split
 from .core import FileError, atomic_path, make_rng, make_torch_seed, progress, to_json, write_text
 from .corpus import Corpus, Recording, describe
-from .encoders import read_extras
+from .encoders import Encoder, blank_encoder, encoder_config, load_encoder, read_extras
 from .evaluation import Judged, evaluate, judge, references_of
 from .features import SEGMENT_S, FeatureCache, Standardiser, fit_standardiser, read_features
 from .labels import is_hard
@@ -54,6 +54,7 @@ class Material:
     soft_labels: dict[str, np.ndarray]  # name -> (S, C) float32
     copies: dict[str, np.ndarray] = field(default_factory=dict)  # name -> (V, T, M) augmented; empty: there are none
     extras: dict[str, np.ndarray] = field(default_factory=dict)  # name -> (S, E) for the encoder; empty: there is none
+    encoder: Encoder | None = None  # a pretrained one; None: the model has none
 
 
 def cache_folder() -> Path:  # set by SEDSOFT_CACHE, else where the system keeps caches
@@ -68,7 +69,9 @@ def gather(
 ) -> Material:  # by recording, in memory
     """Read what an experiment needs of recordings, through the cache."""
     chosen = corpus.recordings if recordings is None else recordings
-    cache, material = FeatureCache(cache_folder() / "features"), Material({}, {})
+    encoder = config.model.encoder
+    loaded = None if encoder is None else load_encoder(encoder.name, config.features.sr)
+    cache, material = FeatureCache(cache_folder() / "features"), Material({}, {}, encoder=loaded)
     for recording in progress(chosen, "features"):
         _gather_one(material, corpus, config, recording, cache)
     return material
@@ -83,8 +86,9 @@ def _gather_one(material: Material, corpus: Corpus, config: Config, recording: R
     if waveform is not None:
         copies = [augmented_features(*place, waveform, copy, config.seed, cache) for copy in range(n_copies)]
         material.copies[name] = np.stack(copies)
-    if config.model.encoder is not None:
-        material.extras[name] = read_extras(config.model.encoder, *place, cache)
+    if material.encoder is not None:
+        beside = config.model.encoder, material.encoder, recording.n_segments, cache
+        material.extras[name] = read_extras(recording.audio, *beside)
 
 # %% ../nbs/40_experiment.ipynb #882d664c
 def train_fold(
@@ -98,8 +102,8 @@ def train_fold(
     train, val = corpus.split(fold, "train"), corpus.split(fold, "val")
     features = [material.features[recording.name] for recording in train]
     standardiser = fit_standardiser(features) if config.features.standardise else None
-    shapes = _shapes(config, corpus, material)
-    model = build_model(config.model, shapes, make_torch_seed(config.seed, "weights", fold))
+    shapes, encoder = _shapes(config, corpus), material.encoder
+    model = build_model(config.model, shapes, make_torch_seed(config.seed, "weights", fold), encoder)
     kept = state_path(run, fold)
     state = state_from_file(kept) if kept.is_file() else None
     streams = [_stream(config, corpus, material, split, standardiser) for split in (train, val)]
@@ -110,15 +114,15 @@ def train_fold(
         state_to_file(kept, state)
         yield epoch
     model.load_state_dict(state.best)
-    save_detector(folder, Detector(model, config.model, shapes, config.features, standardiser, corpus.classes))
+    described = None if encoder is None else encoder_config(encoder)
+    front_end = config.features, standardiser
+    save_detector(folder, Detector(model, config.model, shapes, *front_end, corpus.classes, described))
 
 
-def _shapes(config: Config, corpus: Corpus, material: Material) -> Shapes:
-    """The sizes that corpus and material give a network."""
+def _shapes(config: Config, corpus: Corpus) -> Shapes:
+    """The sizes that front end and corpus give a network."""
     n_scenes = len(_scenes(corpus)) if config.loss.scene_weight > 0 else 0
-    n_extras = next((extras.shape[1] for extras in material.extras.values()), 0)
-    features = config.features
-    return Shapes(features.n_mels, len(corpus.classes), features.frames_per_segment, n_scenes, n_extras)
+    return Shapes(config.features.n_mels, len(corpus.classes), config.features.frames_per_segment, n_scenes)
 
 
 def _scenes(corpus: Corpus) -> list[str]:
@@ -301,7 +305,7 @@ def run_experiment(
         evaluate_run(run, corpus)
     return run
 
-# %% ../nbs/40_experiment.ipynb #25930bc9
+# %% ../nbs/40_experiment.ipynb #a846a249
 def score_file(
     run: str | Path,  # a run folder
     path: str | Path,  # an audio file: wav, flac, ogg or mp3
@@ -312,9 +316,19 @@ def score_file(
         raise FileError(run, "no fold is finished: train it first")
     spec, encoder = opened.config.features, opened.config.model.encoder
     features = read_features(path, spec)
-    n_segments = len(features) // spec.frames_per_segment
-    extras = None if encoder is None else read_extras(encoder, path, spec, n_segments)
     detectors = [load_detector(opened.fold(fold)) for fold in opened.folds]
+    extras = None if encoder is None else _extras_of(path, detectors[0], len(features) // spec.frames_per_segment)
     scored = [score_features(detector, features, spec, extras) for detector in detectors]
     values = np.mean([each.scores for each in scored], axis=0)
     return frame_scores(Path(path).stem, detectors[0].classes, values, SEGMENT_S / scored[0].rate)
+
+
+def _extras_of(path: str | Path, detector: Detector, n_segments: int) -> np.ndarray:
+    """What a detector's encoder wants of a file: the encoder must be the one that it was trained with."""
+    spec, described = detector.spec.encoder, detector.encoder
+    if spec.is_tuned:
+        return read_extras(path, spec, blank_encoder(described), n_segments)
+    encoder = load_encoder(spec.name, detector.features.sr)
+    if encoder.identity != described["identity"]:
+        raise FileError(spec.name, "is not the encoder that this run was trained with: its files have changed")
+    return read_extras(path, spec, encoder, n_segments)

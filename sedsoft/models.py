@@ -16,11 +16,11 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from .attention import AttentionSpec, ConcatFusion, GlobalAttention, ShiftNormFusion, gather_context
+from .attention import AttentionSpec, GlobalAttention, gather_context, make_fusion
 from .batches import Sequences, middle
 from .core import FileError, atomic_path, check_fields, from_mapping, read_json, to_json, to_mapping, write_text
 from .crnn import CRNN, CRNNSpec, Outputs
-from .encoders import EncoderSpec, SegmentEncoder
+from .encoders import Encoder, EncoderSpec, HeadOutputs, SegmentEncoder, blank_encoder, encoder_config
 from .features import FeatureSpec, Standardiser, spec_differences
 
 # %% ../nbs/14_models.ipynb #e44bc642
@@ -81,7 +81,6 @@ class Shapes:
     n_classes: int  # outputs, C
     frames_per_segment: int  # of the features
     n_scenes: int = 0  # outputs of the scene head; 0: there is none
-    n_extras: int = 0  # numbers a segment that the encoder is handed, E; 0: there is no encoder
 
 
 def segment_means(
@@ -99,29 +98,31 @@ class Network(nn.Module):
         self,
         spec: ModelSpec,  # the network
         shapes: Shapes,  # of its inputs and outputs
+        encoder: Encoder | None = None,  # loaded by spec.encoder.name; None: the spec has none
     ):
-        """Draw first weights from torch's generator."""
+        """Draw first weights from torch's generator; raises `ValueError` if an encoder is missing or too many."""
         super().__init__()
+        if (spec.encoder is None) != (encoder is None):
+            raise ValueError("the spec and the encoder that is handed in belong together: both or neither")
         width, attention = spec.backbone.n_linear, spec.attention
         self.spec, self.frames_per_segment = spec, shapes.frames_per_segment
         self.backbone = CRNN(spec.backbone, shapes.n_mels, None)
         self.query = self.encoder = self.attention = None
-        n_local = width
+        n_local = n_scene_in = width
         if attention is not None and attention.query == "crnn":
             self.query = CRNN(spec.backbone, shapes.n_mels, None)
-        if spec.encoder is not None:
-            self.encoder = SegmentEncoder(spec.encoder, shapes.n_extras)
+        if encoder is not None:
+            self.encoder = SegmentEncoder(spec.encoder, encoder)
+            *_, n_scene_in, n_query = spec.encoder.n_hidden
             if spec.encoder.use == "feature":
-                self.join = nn.Linear(width + self.encoder.n_out, width)
+                self.join = nn.Linear(width + n_query, width)
             else:
-                n_local = self.encoder.n_out
+                n_local = n_query
         if attention is not None:
-            fusion = {"concat": ConcatFusion, "shift": ShiftNormFusion}[attention.fusion]
             self.attention = GlobalAttention(attention, n_local, width)
-            self.fusion = fusion(n_local, width)
+            self.fusion = make_fusion(attention, n_local, width)
             self.fused = nn.Linear(self.fusion.n_out, width)
         self.head = nn.Linear(width, shapes.n_classes)
-        n_scene_in = self.encoder.n_middle if self.encoder is not None else width
         self.scene_head = nn.Linear(n_scene_in, shapes.n_scenes) if shapes.n_scenes else None
 
     def forward(
@@ -141,7 +142,7 @@ class Network(nn.Module):
         scenes = self._scenes(local if heard is None else heard.middle)
         return Outputs(self.head(embeddings), embeddings, rate, scenes, None)
 
-    def _attend(self, batch: Sequences, frames: Tensor, heard) -> Outputs:
+    def _attend(self, batch: Sequences, frames: Tensor, heard: HeadOutputs | None) -> Outputs:
         """Ask about each segment of the middle (windowed), or about every one (banded)."""
         spec, per, n_heard = self.spec.attention, self.frames_per_segment, batch.inside.shape[1]
         n_asked = 1 if spec.form == "windowed" else n_heard
@@ -166,11 +167,12 @@ def build_model(
     spec: ModelSpec,  # the network
     shapes: Shapes,  # of its inputs and outputs
     seed: int,  # of the initial weights
+    encoder: Encoder | None = None,  # loaded by spec.encoder.name; None: the spec has none
 ) -> Network:  # with fresh weights, in training mode
     """Build a network; the same seed gives the same weights, and the global generator is left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Network(spec, shapes)
+        return Network(spec, shapes, encoder)
 
 # %% ../nbs/14_models.ipynb #5e36f1c6
 @dataclass(frozen=True)
@@ -183,6 +185,7 @@ class Detector:
     features: FeatureSpec  # the front end that it was trained with
     standardiser: Standardiser | None  # mean and deviation of each band in training; None: features as they are
     classes: tuple[str, ...]  # names of its outputs, in their order
+    encoder: dict | None = None  # what `encoder_config` says of its encoder; None: there is none
 
 
 def check_front_end(
@@ -227,6 +230,7 @@ def save_detector(
         "classes": detector.classes,
         "model": to_mapping(detector.spec),
         "shapes": to_mapping(detector.shapes),
+        "encoder": detector.encoder,
         "features": to_mapping(detector.features),
         "standardiser": None if standardiser is None else {"mean": standardiser.mean, "std": standardiser.std},
     }
@@ -247,15 +251,15 @@ def load_detector(
         spec, features = from_mapping(ModelSpec, content["model"]), from_mapping(FeatureSpec, content["features"])
         shapes = from_mapping(Shapes, content["shapes"])
         standardiser = _standardiser(content["standardiser"])
-        classes = tuple(content["classes"])
+        classes, encoder = tuple(content["classes"]), content["encoder"]
     except (KeyError, TypeError, ValueError) as error:
         raise FileError(folder / "config.json", f"describes no model: {error}") from error
-    model = build_model(spec, shapes, seed=0)
+    model = build_model(spec, shapes, seed=0, encoder=None if encoder is None else blank_encoder(encoder))
     try:
         model.load_state_dict(safetensors.torch.load_file(folder / "model.safetensors"))
     except (SafetensorError, RuntimeError) as error:
         raise FileError(folder / "model.safetensors", f"not the weights that config.json describes: {error}") from error
-    return Detector(model.to(device).eval(), spec, shapes, features, standardiser, classes)
+    return Detector(model.to(device).eval(), spec, shapes, features, standardiser, classes, encoder)
 
 
 def _standardiser(content: dict | None) -> Standardiser | None:
