@@ -24,13 +24,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sedsoft.batches import Sequences, batches
+from sedsoft.batches import Sequences, Split, make_split, take
 from sedsoft.block import Block, draw_kept, normalise_and_pool
-from sedsoft.crnn import CRNN, CRNNSpec
+from sedsoft.crnn import CRNNSpec
 from sedsoft.losses import LossSpec, make_loss
-from sedsoft.training import TrainingSpec, fit
+from sedsoft.models import ModelSpec, Network, Shapes, build_model
+from sedsoft.training import TrainingSpec, cut_split, fit, make_stream
 
-BATCH, N_FRAMES, N_MELS, N_CLASSES = 32, 200, 64, 17
+BATCH, N_FRAMES, N_MELS, N_CLASSES, RATE = 32, 200, 64, 17, 5
 SPEC = TrainingSpec(epochs=1, batch_size=BATCH, device="cpu")
 LOSS = make_loss(LossSpec("mse"), "linear")
 
@@ -53,7 +54,7 @@ class PlainCRNN(nn.Module):
         x = self.convolutions(x.unsqueeze(1)).permute(0, 2, 1, 3).flatten(2)
         return self.head(self.linear(self.gru(x)[0]))
 
-    def take_weights(self, model: CRNN) -> "PlainCRNN":
+    def take_weights(self, model: nn.Module) -> "PlainCRNN":
         """Begin with another model's weights; parameters come in the same order."""
         for mine, theirs in zip(self.parameters(), model.parameters(), strict=True):
             mine.data.copy_(theirs.data)
@@ -73,18 +74,28 @@ class PlainDataset(torch.utils.data.Dataset):
         return self.features[k], self.targets[k]
 
 
-def make_sequences(n: int) -> Sequences:
-    """Noise to train on."""
-    rng = torch.Generator().manual_seed(0)
-    features = torch.randn(n, N_FRAMES, N_MELS, generator=rng)
-    targets = torch.rand(n, N_FRAMES, N_CLASSES, generator=rng)
-    return Sequences(features, targets, torch.ones(n, N_FRAMES, dtype=torch.bool))
+def make_noise(n: int) -> Split:
+    """A recording of n sequences of noise to train on."""
+    rng, n_segments = np.random.default_rng(0), n * N_FRAMES // RATE
+    features = rng.normal(size=(n * N_FRAMES, N_MELS)).astype(np.float32)
+    return make_split([features], [rng.random((n_segments, N_CLASSES))], RATE)
 
 
-def make_model(dropout: float = 0.2) -> CRNN:
+def all_batches(split: Split, size: int = BATCH) -> list[Sequences]:
+    """Its batches, in order."""
+    cuts = cut_split(split.lengths, SPEC)
+    return [take(split, cuts, np.arange(k, min(k + size, len(cuts)))) for k in range(0, len(cuts), size)]
+
+
+def make_model(dropout: float = 0.2) -> Network:
     """Ours, from one seed."""
-    torch.manual_seed(0)
-    return CRNN(CRNNSpec(dropout=dropout), N_MELS, N_CLASSES)
+    spec = ModelSpec(activation="linear", backbone=CRNNSpec(dropout=dropout))
+    return build_model(spec, Shapes(N_MELS, N_CLASSES, RATE), seed=0)
+
+
+def plain_pair(batch: Sequences) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features, and a label for every frame, as the plain loop wants them."""
+    return batch.features, batch.targets.repeat_interleave(RATE, dim=1)
 
 
 def plain_epoch(model: nn.Module, optimiser: torch.optim.Optimizer, loader: Iterator) -> list[float]:
@@ -102,19 +113,18 @@ def plain_epoch(model: nn.Module, optimiser: torch.optim.Optimizer, loader: Iter
 
 def epoch_sides(n_steps: int) -> dict[str, Callable[[], object]]:
     """What is timed: an epoch of `fit`, bare steps of the same model, an epoch of the plain loop."""
-    train = make_sequences(n_steps * BATCH)
-    val = make_sequences(1)
-    in_memory = [(batch.features, batch.targets, batch.valid) for batch in batches(train, BATCH)]
+    noise = make_noise(n_steps * BATCH)
+    train, val, in_memory = make_stream(noise, SPEC), make_stream(make_noise(1), SPEC), all_batches(noise)
     bare, plain = make_model(), PlainCRNN()
     bare_adam, plain_adam = (torch.optim.Adam(model.parameters(), lr=1e-3) for model in (bare, plain))
-    dataset = PlainDataset(train.features.numpy(), train.targets.numpy())
+    dataset = PlainDataset(*(torch.cat(part).numpy() for part in zip(*map(plain_pair, in_memory), strict=True)))
     loader = torch.utils.data.DataLoader(dataset, batch_size=BATCH, shuffle=True)
 
     def bare_steps() -> None:
         bare.train()
-        for features, targets, valid in in_memory:
+        for batch in in_memory:
             bare_adam.zero_grad()
-            LOSS(bare(features), targets, valid).backward()
+            LOSS(bare(batch), batch).backward()
             bare_adam.step()
 
     return {
@@ -143,10 +153,11 @@ class Form(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = x.unsqueeze(1)
-        for block in self.model.blocks:
+        backbone = self.model.backbone
+        for block in backbone.blocks:
             x = block(x) if "first layer" in self.has and block.conv.in_channels == 1 else self.block(block, x)
-        x, _ = self.model.gru(x.transpose(1, 2).flatten(2))
-        return self.model.head(self.model.embedding(x))
+        x, _ = backbone.gru(x.transpose(1, 2).flatten(2))
+        return self.model.head(backbone.embedding(x))
 
 
 class Convolutions(nn.Module):
@@ -173,7 +184,8 @@ def form_sides() -> dict[str, Callable[[], object]]:
         "+ first layer never held (ours)": Form("one function", "first layer"),
         "second and third convolution alone": Convolutions(),
     }
-    batch = make_sequences(BATCH)
+    (batch,) = all_batches(make_noise(BATCH))
+    features, targets = plain_pair(batch)
 
     def stepper(model: nn.Module) -> Callable[[], None]:
         optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
@@ -181,7 +193,7 @@ def form_sides() -> dict[str, Callable[[], object]]:
         def step() -> None:
             model.train()
             optimiser.zero_grad()
-            LOSS(model(batch.features), batch.targets, batch.valid).backward()
+            (model(features) - targets).square().mean().backward()
             optimiser.step()
 
         return step
@@ -215,16 +227,16 @@ def print_ratios(title: str, seconds: dict[str, list[float]], unit: str) -> None
 
 def print_agreement(n_steps: int = 20) -> None:
     """Losses without dropout, the same batches: ours against plain."""
-    train = make_sequences(4 * BATCH)
+    train = all_batches(make_noise(4 * BATCH))
     model = make_model(dropout=0.0)
     plain = PlainCRNN(dropout=0.0).take_weights(model)
     ours_adam, plain_adam = (torch.optim.Adam(network.parameters(), lr=1e-3) for network in (model, plain))
     differences = []
     for step in range(n_steps):
-        batch = train.take(torch.arange(BATCH) + BATCH * (step % 4))
-        (theirs,) = plain_epoch(plain, plain_adam, [(batch.features, batch.targets)])
+        batch = train[step % 4]
+        (theirs,) = plain_epoch(plain, plain_adam, [plain_pair(batch)])
         ours_adam.zero_grad()
-        loss = LOSS(model.train()(batch.features), batch.targets, batch.valid)
+        loss = LOSS(model.train()(batch), batch)
         loss.backward()
         ours_adam.step()
         differences.append(abs(loss.item() - theirs) / theirs)
@@ -242,14 +254,17 @@ def peak_mb() -> float:
 def print_memory(side: str, threads: int) -> None:
     """Train a little on 190 minutes (114 to learn from, 38 to choose by), and print this process's largest memory."""
     torch.set_num_threads(threads)
-    train, val = make_sequences(171), make_sequences(57)
+    train, val = make_noise(171), make_noise(57)
     before = peak_mb()
     if side == "ours":
-        list(fit(make_model(), train, val, LOSS, dataclasses.replace(SPEC, epochs=2)))
+        streams = make_stream(train, SPEC), make_stream(val, SPEC)
+        list(fit(make_model(), *streams, LOSS, dataclasses.replace(SPEC, epochs=2)))
     else:
         plain = PlainCRNN()
         loader = torch.utils.data.DataLoader(
-            PlainDataset(train.features.numpy(), train.targets.numpy()), batch_size=BATCH, shuffle=True
+            PlainDataset(*(part.numpy() for part in plain_pair(take(train, cut_split(train.lengths, SPEC))))),
+            batch_size=BATCH,
+            shuffle=True,
         )
         plain_epoch(plain, torch.optim.Adam(plain.parameters(), lr=1e-3), loader)
     print(f"largest memory of a process that trains ({side}): {peak_mb():.0f} MB, of which {before:.0f} before")

@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,36 +12,37 @@ import pytest
 import torch
 from torch import nn
 
-from sedsoft.batches import Sequences, batches
-from sedsoft.crnn import CRNN, CRNNSpec
+from sedsoft.batches import Split, make_split, take
+from sedsoft.crnn import CRNNSpec
 from sedsoft.losses import LossSpec, make_loss
-from sedsoft.training import TrainingSpec, fit, state_from_file, state_to_file
+from sedsoft.models import ModelSpec, Network, Shapes, build_model
+from sedsoft.training import TrainingSpec, cut_split, fit, make_stream, state_from_file, state_to_file
 
 SPEC = CRNNSpec(n_filters=16, n_gru=8, n_linear=8)
+TRAINING = TrainingSpec(epochs=2, batch_size=2, sequence_s=8.0, device="cpu")
 LOSS = make_loss(LossSpec("mse"), "linear")
 
 
-def make_sequences(n: int, n_frames: int = 40) -> Sequences:
-    """Noise with noise for labels."""
-    rng = torch.Generator().manual_seed(n)
-    features = torch.randn(n, n_frames, 64, generator=rng)
-    targets = torch.rand(n, n_frames, 3, generator=rng)
-    return Sequences(features, targets, torch.rand(n, n_frames, generator=rng) < 0.9)
+def make_noise(n: int, value: float | None = None) -> Split:
+    """A recording of n sequences of noise, the last not full, with noise for labels, or one value."""
+    rng, n_segments = np.random.default_rng(n), 8 * n - 3
+    features = rng.normal(size=(5 * n_segments, 64)).astype(np.float32)
+    targets = rng.random((n_segments, 3)) if value is None else np.full((n_segments, 3), value)
+    return make_split([features], [targets], 5)
 
 
-def make_model(spec: CRNNSpec = SPEC) -> CRNN:
+def make_model(spec: CRNNSpec = SPEC) -> Network:
     """The same first weights every time."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return CRNN(spec, 64, 3)
+    return build_model(ModelSpec(backbone=spec), Shapes(n_mels=64, n_classes=3, frames_per_segment=5), seed=0)
 
 
 def train(state_path: Path, epochs: int) -> None:
     """Train to so many epochs, from a state if there is one, and leave the state; run in a process of its own."""
     torch.set_num_threads(2)
     state = state_from_file(state_path) if state_path.is_file() else None
-    spec = TrainingSpec(epochs=epochs, batch_size=4, lr_patience=1, device="cpu")
-    for epoch in fit(make_model(), make_sequences(10), make_sequences(5), LOSS, spec, (3, 2), state):
+    spec = replace(TRAINING, epochs=epochs, batch_size=4, lr_patience=1)
+    streams = [make_stream(make_noise(n), spec) for n in (10, 5)]
+    for epoch in fit(make_model(), *streams, LOSS, spec, (3, 2), state):
         state_to_file(state_path, epoch.state)
 
 
@@ -75,13 +77,14 @@ def test_twenty_steps_lose_as_much_as_a_plain_restatement():
     for theirs, ours in zip(plain.parameters(), model.parameters(), strict=True):
         theirs.data.copy_(ours.data)
     ours_adam, plain_adam = (torch.optim.Adam(network.parameters(), lr=1e-3) for network in (model, plain))
-    train = make_sequences(16)
-    losses = []
+    noise = make_noise(16)
+    cuts, losses = cut_split(noise.lengths, TRAINING), []
     for step in range(20):
-        batch = next(batches(train, 8, np.random.default_rng(step)))
-        ours = LOSS(model(batch.features), batch.targets, batch.valid)
+        batch = take(noise, cuts, np.random.default_rng(step).permutation(16)[:8])
+        ours = LOSS(model(batch), batch)
         heard = convolutions(batch.features[:, None]).permute(0, 2, 1, 3).flatten(2)
-        theirs = (plain[3](plain[2](gru(heard)[0])) - batch.targets)[batch.valid].square().mean()
+        scores = plain[3](plain[2](gru(heard)[0])).unflatten(1, (8, 5))
+        theirs = (scores - batch.targets[:, :, None])[batch.valid].square().mean()
         for loss, adam in ((ours, ours_adam), (theirs, plain_adam)):
             adam.zero_grad()
             loss.backward()
@@ -94,17 +97,14 @@ def test_twenty_steps_lose_as_much_as_a_plain_restatement():
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_labels_that_are_all_alike_are_learnt(value: float):
-    train = make_sequences(4)
-    train = Sequences(train.features, torch.full_like(train.targets, value), train.valid)
-    spec = TrainingSpec(epochs=2, batch_size=2, device="cpu")
-    records = [epoch.record for epoch in fit(make_model(), train, train, LOSS, spec)]
+    train = make_stream(make_noise(4, value), TRAINING)
+    records = [epoch.record for epoch in fit(make_model(), train, train, LOSS, TRAINING)]
     assert records[1].train_loss < records[0].train_loss
 
 
 def test_a_state_of_another_model_is_refused():
-    spec = TrainingSpec(epochs=2, batch_size=2, device="cpu")
-    train = make_sequences(2)
-    (first, _) = fit(make_model(), train, train, LOSS, spec)
+    train = make_stream(make_noise(2), TRAINING)
+    (first, _) = fit(make_model(), train, train, LOSS, TRAINING)
     other = make_model(CRNNSpec(n_filters=8, n_gru=8, n_linear=8))
     with pytest.raises(ValueError, match="state is another model's"):
-        next(fit(other, train, train, LOSS, spec, state=first.state))
+        next(fit(other, train, train, LOSS, TRAINING, state=first.state))
