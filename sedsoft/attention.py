@@ -56,7 +56,7 @@ def _check_odd(context_s: int) -> None:
         near = f"{context_s - 1} or {context_s + 1}" if context_s > 1 else "at least 1"
         raise ValueError(f"context_s is {context_s}, must be odd, for the target stands in the middle: use {near}")
 
-# %% ../nbs/12_attention.ipynb #201896cb
+# %% ../nbs/12_attention.ipynb #9c230094
 def gather_context(
     keys: Tensor,  # (B, T, D) embeddings of frames, T = S * frames_per_segment
     inside: Tensor,  # (B, S) bool, True where a segment lies inside its recording
@@ -91,9 +91,7 @@ def _segments_asked(inside: Tensor, targets: tuple[int, int], context_s: int) ->
     target = torch.arange(*targets, device=inside.device)[:, None]  # (Q, 1)
     at = target + torch.arange(context_s, device=inside.device) - context_s // 2  # (Q, context_s)
     near = at.clamp(0, n_segments - 1)
-    there = (inside[:, near] & (at == near)) | (
-        at == target
-    )  # (B, Q, context_s); a target that is filled in asks itself
+    there = (inside[:, near] & (at == near)) | (at == target)  # (B, Q, context_s); a target always hears itself
     return torch.where(there, near, target), there
 
 
