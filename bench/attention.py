@@ -1,0 +1,183 @@
+"""Windowed attention against banded: what each computes, and what each scores; rows for bench.md.
+
+    python bench/attention.py [--rounds 3] [--steps 20]
+    python bench/attention.py --data CORPUS --out DIR [--seeds 2] [--epochs 20]
+
+The first counts multiply-adds and takes times on random features: scoring a recording of 232 s, and an epoch on a
+training split of 114 minutes at stride 1 (from a few steps of each). One thread, the two forms in turns. The second
+trains both forms, windowed at `train_stride_s` = 20 with as many seconds in a batch, and compares their F1_MO.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sedsoft.ablation import find_rows, paired_difference, row_config
+from sedsoft.attention import count_multiply_adds as count_attention
+from sedsoft.attention import encoded_seconds
+from sedsoft.batches import Split, cut_chunks, cut_windows, make_split, take
+from sedsoft.core import make_rng, with_settings
+from sedsoft.corpus import read_corpus
+from sedsoft.crnn import count_multiply_adds
+from sedsoft.evaluation import class_table
+from sedsoft.experiment import judge_run, run_experiment
+from sedsoft.features import FeatureSpec
+from sedsoft.losses import LossSpec, make_loss
+from sedsoft.models import Detector, Shapes, build_model
+from sedsoft.runs import Config, find_config
+from sedsoft.scoring import score_features
+
+N_SEGMENTS, N_TRAIN = 232, 30 * 228  # a recording, and the seconds of a training split
+WINDOWED = (
+    "name=windowed",
+    "model.attention.form=windowed",
+    "model.scoring.form=windows",
+    "model.scoring.length_s=41.0",
+    "training.targets=middle",
+    "training.train_stride_s=20.0",
+)
+
+
+def configs(query: str) -> dict[str, Config]:
+    """Banded attention as in Table 1's relatives, and the same windowed."""
+    banded = with_settings(find_config("attention"), [f"model.attention.query={query}", "training.threads=1"])
+    return {"banded": banded, "windowed": with_settings(banded, WINDOWED)}
+
+
+def counted(config: Config, n_segments: int, encoded: int) -> float:
+    """Multiply-adds to answer for so many seconds, of which so many are encoded."""
+    model, per = config.model, config.features.frames_per_segment
+    backbone = count_multiply_adds(model.backbone, config.features.n_mels) * per
+    width = model.backbone.n_linear
+    asked = n_segments if model.attention.form == "windowed" else encoded  # seconds that the query's CRNN hears
+    of_query = backbone * asked if model.attention.query == "crnn" else 0
+    return backbone * encoded + of_query + n_segments * count_attention(model.attention, width, width, per)
+
+
+def print_counts() -> None:
+    """Counted multiply-adds: windowed at stride 1 over banded."""
+    print("| query | work | windowed (G) | banded (G) | ratio |\n|---|---|---|---|---|")
+    for query in ("target", "crnn"):
+        sides = configs(query)
+        for work, seconds, banded in (
+            ("score a recording of 232 s", N_SEGMENTS, encoded_seconds(N_SEGMENTS, "banded", 41, 100)),
+            ("hear 114 minutes in an epoch", N_TRAIN, N_TRAIN),
+        ):
+            ours = counted(sides["banded"], seconds, banded)
+            theirs = counted(sides["windowed"], seconds, 41 * seconds)
+            print(f"| {query} | {work} | {theirs / 1e9:.1f} | {ours / 1e9:.1f} | {theirs / ours:.1f} |")
+
+
+def noise(n_segments: int) -> Split:
+    """A recording of random features and labels."""
+    rng = np.random.default_rng(0)
+    heard = rng.normal(size=(5 * n_segments, 64)).astype(np.float32)
+    return make_split([heard], [rng.random((n_segments, 17))], 5)
+
+
+def scorers(query: str) -> dict[str, Callable[[], None]]:
+    """Scoring a recording of 232 s, each way."""
+    shapes, spec = Shapes(n_mels=64, n_classes=17, frames_per_segment=5), FeatureSpec()
+    features = noise(N_SEGMENTS).features[0].flatten(0, 1).numpy()
+    sides = {}
+    for name, config in configs(query).items():
+        detector = Detector(build_model(config.model, shapes, 0), config.model, shapes, spec, None, tuple("x" * 17))
+        sides[name] = lambda detector=detector: score_features(detector, features, spec)
+    return sides
+
+
+def steppers(query: str, n_steps: int) -> dict[str, Callable[[], None]]:
+    """So many steps of training, each way, in batches of four times 41 s."""
+    shapes, loss, split = (
+        Shapes(n_mels=64, n_classes=17, frames_per_segment=5),
+        make_loss(LossSpec(), "sigmoid"),
+        noise(328),
+    )
+    cuts = {"banded": cut_chunks(split.lengths, 41), "windowed": cut_windows(split.lengths, 41)}
+    sides = {}
+    for name, config in configs(query).items():
+        model = build_model(config.model, shapes, 0)
+        adam = torch.optim.Adam(model.parameters())
+
+        def steps(model=model, adam=adam, cuts=cuts[name]) -> None:
+            for k in range(n_steps):
+                batch = take(split, cuts, np.arange(4 * k, 4 * k + 4) % len(cuts))
+                adam.zero_grad()
+                loss(model(batch), batch).backward()
+                adam.step()
+
+        sides[name] = steps
+    return sides
+
+
+def in_turns(sides: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
+    """Median seconds of each side, in turns, after a round that does not count."""
+    seconds = {name: [] for name in sides}
+    for k in range(rounds + 1):
+        for name, work in sides.items():
+            begin = time.perf_counter()
+            work()
+            if k:
+                seconds[name].append(time.perf_counter() - begin)
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def print_times(rounds: int, n_steps: int) -> None:
+    """Measured times: windowed at stride 1 over banded."""
+    print("\n| query | work | windowed (s) | banded (s) | ratio |\n|---|---|---|---|---|")
+    for query in ("target", "crnn"):
+        times = in_turns(scorers(query), rounds)
+        print(f"| {query} | score a recording of 232 s | {_row(times, 1, 1)}")
+        times = in_turns(steppers(query, n_steps), rounds)
+        per_step = {"windowed": N_TRAIN / 4 / n_steps, "banded": N_TRAIN / 164 / n_steps}
+        print(f"| {query} | an epoch of 114 minutes | {_row(times, per_step['windowed'], per_step['banded'])}")
+
+
+def _row(times: dict[str, float], windowed: float, banded: float) -> str:
+    """Both times, scaled, and their ratio."""
+    theirs, ours = times["windowed"] * windowed, times["banded"] * banded
+    return f"{theirs:.2f} | {ours:.2f} | {theirs / ours:.1f} |"
+
+
+def compare_scores(data: str, out: str, n_seeds: int, epochs: int) -> None:
+    """Train both forms with the query from the target's embeddings, and compare what they score."""
+    corpus, judged = read_corpus(data), {"banded": [], "windowed": []}
+    (row,) = find_rows(["attention_target"])
+    for seed in range(n_seeds):
+        for name in judged:
+            config = row_config(row, seed, epochs)
+            config = with_settings(config, WINDOWED) if name == "windowed" else config
+            folder = Path(out) / f"{config.name}_seed{seed}"
+            judged[name].append(judge_run(run_experiment(folder, config, corpus), corpus))
+            mean = 100 * class_table(judged[name][-1]).loc["mean"]
+            print(f"{name}, seed {seed}: F1_MO {mean['f1']:.2f}, validated {mean['f1_validated']:.2f}", flush=True)
+    difference, low, high = paired_difference(judged["banded"], judged["windowed"], make_rng(0, "attention"))
+    print(f"banded - windowed: {100 * difference:+.2f} points of F1_MO [{100 * low:+.2f}, {100 * high:+.2f}]")
+
+
+def main() -> None:
+    """Count and time, or train and compare."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=20, help="steps of training in a round")
+    parser.add_argument("--data", help="a corpus folder: train both forms on it")
+    parser.add_argument("--out", help="where the runs are kept")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=20)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    if args.data:
+        compare_scores(args.data, args.out, args.seeds, args.epochs)
+        return
+    print(f"torch {torch.__version__}, one thread, 128 filters, hop 3200, context 41 s, sequences of 100 s\n")
+    print_counts()
+    print_times(args.rounds, args.steps)
+
+
+if __name__ == "__main__":
+    main()
