@@ -56,7 +56,7 @@ def _check_odd(context_s: int) -> None:
         near = f"{context_s - 1} or {context_s + 1}" if context_s > 1 else "at least 1"
         raise ValueError(f"context_s is {context_s}, must be odd, for the target stands in the middle: use {near}")
 
-# %% ../nbs/12_attention.ipynb #9c230094
+# %% ../nbs/12_attention.ipynb #959eec87
 def gather_context(
     keys: Tensor,  # (B, T, D) embeddings of frames, T = S * frames_per_segment
     inside: Tensor,  # (B, S) bool, True where a segment lies inside its recording
@@ -77,9 +77,7 @@ def gather_context(
     n_sequences, n_segments = inside.shape
     rows = at + n_segments * torch.arange(n_sequences, device=keys.device)[:, None, None]
     table = keys.reshape(n_sequences * n_segments, frames_per_segment * keys.shape[2])
-    context = F.embedding(
-        rows, table
-    )  # (B, Q, context_s, frames_per_segment * D); its slopes are summed in fixed order
+    context = F.embedding(rows, table)  # slopes summed in a fixed order; (B, Q, context_s, ...)
     context = context.unflatten(3, (frames_per_segment, keys.shape[2])).flatten(2, 3)
     masked = ~there if edge == "mask" else torch.zeros_like(there)
     return context, masked.repeat_interleave(frames_per_segment, dim=2)
