@@ -19,7 +19,7 @@ import torch
 
 from sedsoft.ablation import find_rows, paired_difference, row_config
 from sedsoft.attention import count_multiply_adds as count_attention
-from sedsoft.attention import encoded_seconds
+from sedsoft.attention import overlapping
 from sedsoft.batches import Split, cut_chunks, cut_windows, make_split, take
 from sedsoft.core import make_rng, with_settings
 from sedsoft.corpus import read_corpus
@@ -65,7 +65,11 @@ def print_counts() -> None:
     for query in ("target", "crnn"):
         sides = configs(query)
         for work, seconds, banded in (
-            ("score a recording of 232 s", N_SEGMENTS, encoded_seconds(N_SEGMENTS, "banded", 41, 100)),
+            (
+                "score a recording of 232 s",
+                N_SEGMENTS,
+                sum(piece.end - piece.begin for piece in overlapping(N_SEGMENTS, 200, 25)),
+            ),
             ("hear 114 minutes in an epoch", N_TRAIN, N_TRAIN),
         ):
             ours = counted(sides["banded"], seconds, banded)
@@ -174,7 +178,7 @@ def main() -> None:
     if args.data:
         compare_scores(args.data, args.out, args.seeds, args.epochs)
         return
-    print(f"torch {torch.__version__}, one thread, 128 filters, hop 3200, context 41 s, sequences of 100 s\n")
+    print(f"torch {torch.__version__}, one thread, 128 filters, hop 3200, context 41 s, sequences of 200 s\n")
     print_counts()
     print_times(args.rounds, args.steps)
 

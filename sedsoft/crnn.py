@@ -74,7 +74,7 @@ def count_multiply_adds(
     spec: CRNNSpec,  # the backbone's shape
     n_mels: int,  # bands of its features
 ) -> int:  # for one frame, up to its embedding
-    """Count the multiplications of weights with what they see, each with its addition; pooling and norms are left out."""
+    """Count multiplications with weights, each with its addition; pooling and norms are left out."""
     n_bands, n_in, total = n_mels, 1, 0
     for pool in spec.pools:
         total += 9 * n_in * spec.n_filters * n_bands

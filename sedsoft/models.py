@@ -152,7 +152,9 @@ class Network(nn.Module):
         else:
             local = middle(segment_means(frames, per) if spec.query == "target" else heard.query, n_asked)
         asked = (begin, begin + n_asked)
-        context, masked = gather_context(frames, batch.inside, asked, spec.context_s, per, spec.edge)
+        fills = spec.form == "windowed" and spec.edge == "repeat"  # then the encoded filling counts, as in the code
+        inside = torch.ones_like(batch.inside) if fills else batch.inside
+        context, masked = gather_context(frames, inside, asked, spec.context_s, per, spec.edge)
         attended, weights = self.attention(local, context, masked)
         embeddings = self.fused(self.fusion(local, attended)).relu()  # (B, Q, D)
         scenes = self._scenes(local if heard is None else middle(heard.middle, n_asked))
