@@ -40,7 +40,7 @@ USES = ("query", "feature")
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """A pretrained encoder and the head that is learnt on it; the defaults are the report's."""
+    """A pretrained encoder and the head that is learnt on it; the defaults are the report's, but for `is_tuned`."""
 
     name: str = "facebook/wav2vec2-base"  # of the hub; or a local folder; or "package.module:function"
     use: str = "query"  # "query": asks the attention; "feature": describes the segment beside the CRNN
@@ -444,6 +444,7 @@ class SegmentEncoder(nn.Module):
         self.wave = tunable_copy(encoder) if spec.is_tuned else None
         self.head = EncoderHead(encoder.n_embedding, spec.n_hidden, spec.dropout)
         self.n_extras = encoder.sr if spec.is_tuned else encoder.n_embedding
+        self.n_out, self.n_middle = spec.n_hidden[-1], spec.n_hidden[-2]
 
     def forward(
         self,
