@@ -26,7 +26,7 @@ import numpy as np
 import tomli_w
 from tqdm.auto import tqdm
 
-# %% ../nbs/00_core.ipynb #8867cfef
+# %% ../nbs/00_core.ipynb #084da530
 class FileError(ValueError):
     """Something in a file is not as it must be; the message begins with the file and, where known, the line."""
 
@@ -38,6 +38,10 @@ class FileError(ValueError):
     ):
         self.path, self.problem, self.line = Path(path), problem, line
         super().__init__(f"{path}: {problem}" if line is None else f"{path}, line {line}: {problem}")
+
+    def __reduce__(self) -> tuple:
+        """How it is handed on by a process of a pool."""
+        return type(self), (self.path, self.problem, self.line)
 
 # %% ../nbs/00_core.ipynb #5dd27296
 def unknown_name(

@@ -6,7 +6,7 @@
 __all__ = ['ACTIVATIONS', 'SCORING', 'ScoringSpec', 'ModelSpec', 'Shapes', 'segment_means', 'Network', 'build_model', 'Detector',
            'check_front_end', 'prepare_features', 'to_scores', 'save_detector', 'load_detector']
 
-# %% ../nbs/14_models.ipynb #70b52bcf
+# %% ../nbs/14_models.ipynb #87787d0d
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from .attention import AttentionSpec, GlobalAttention, gather_context, make_fusi
 from .batches import Sequences, middle
 from .core import FileError, atomic_path, check_fields, from_mapping, read_json, to_json, to_mapping, write_text
 from .crnn import CRNN, CRNNSpec, Outputs
-from .encoders import Encoder, EncoderSpec, HeadOutputs, SegmentEncoder, blank_encoder, encoder_config
+from .encoders import Encoder, EncoderSpec, SegmentEncoder, blank_encoder, encoder_config
 from .features import FeatureSpec, Standardiser, spec_differences
 
 # %% ../nbs/14_models.ipynb #e44bc642
@@ -72,7 +72,7 @@ class ModelSpec:
             near = attention.context_s // 2
             raise ValueError(f"margin_s is {scoring.margin_s}, but the context reaches {near} s to either side")
 
-# %% ../nbs/14_models.ipynb #11e5c3c5
+# %% ../nbs/14_models.ipynb #24f6603b
 @dataclass(frozen=True)
 class Shapes:
     """The sizes that the data decide, not the spec."""
@@ -113,11 +113,10 @@ class Network(nn.Module):
             self.query = CRNN(spec.backbone, shapes.n_mels, None)
         if encoder is not None:
             self.encoder = SegmentEncoder(spec.encoder, encoder)
-            *_, n_scene_in, n_query = spec.encoder.n_hidden
             if spec.encoder.use == "feature":
-                self.join = nn.Linear(width + n_query, width)
+                self.join = nn.Linear(width + self.encoder.n_out, width)
             else:
-                n_local = n_query
+                n_local, n_scene_in = self.encoder.n_out, self.encoder.n_middle
         if attention is not None:
             self.attention = GlobalAttention(attention, n_local, width)
             self.fusion = make_fusion(attention, n_local, width)
@@ -131,34 +130,37 @@ class Network(nn.Module):
     ) -> Outputs:  # logits, embeddings, and scenes and weights where there are some
         """Hear sequences."""
         frames = self.backbone.embed(batch.features)  # (B, T, D)
-        heard = None if self.encoder is None else self.encoder(batch.extras)
         if self.encoder is not None and self.spec.encoder.use == "feature":
-            beside = heard.query.repeat_interleave(self.frames_per_segment, dim=1)
+            beside = self.encoder(batch.extras).query.repeat_interleave(self.frames_per_segment, dim=1)
             frames = self.join(torch.cat([frames, beside], dim=2))
         if self.attention is not None:
-            return self._attend(batch, frames, heard)
+            return self._attend(batch, frames)
         local = segment_means(frames, self.frames_per_segment)
         embeddings, rate = (local, 1) if self.spec.mean_prediction else (frames, self.frames_per_segment)
-        scenes = self._scenes(local if heard is None else heard.middle)
-        return Outputs(self.head(embeddings), embeddings, rate, scenes, None)
+        return Outputs(self.head(embeddings), embeddings, rate, self._scenes(local), None)
 
-    def _attend(self, batch: Sequences, frames: Tensor, heard: HeadOutputs | None) -> Outputs:
+    def _attend(self, batch: Sequences, frames: Tensor) -> Outputs:
         """Ask about each segment of the middle (windowed), or about every one (banded)."""
         spec, per, n_heard = self.spec.attention, self.frames_per_segment, batch.inside.shape[1]
         n_asked = 1 if spec.form == "windowed" else n_heard
         begin = (n_heard - n_asked) // 2
-        if self.query is not None:
-            local = segment_means(self.query.embed(middle(batch.features, n_asked * per)), per)
-        else:
-            local = middle(segment_means(frames, per) if spec.query == "target" else heard.query, n_asked)
-        asked = (begin, begin + n_asked)
+        local, heard = self._query(batch, frames, n_asked)
         fills = spec.form == "windowed" and spec.edge == "repeat"  # then the encoded filling counts, as in the code
         inside = torch.ones_like(batch.inside) if fills else batch.inside
-        context, masked = gather_context(frames, inside, asked, spec.context_s, per, spec.edge)
+        context, masked = gather_context(frames, inside, (begin, begin + n_asked), spec.context_s, per, spec.edge)
         attended, weights = self.attention(local, context, masked)
         embeddings = self.fused(self.fusion(local, attended)).relu()  # (B, Q, D)
-        scenes = self._scenes(local if heard is None else middle(heard.middle, n_asked))
-        return Outputs(self.head(embeddings), embeddings, 1, scenes, weights)
+        return Outputs(self.head(embeddings), embeddings, 1, self._scenes(heard), weights)
+
+    def _query(self, batch: Sequences, frames: Tensor, n_asked: int) -> tuple[Tensor, Tensor]:
+        """The local feature of each segment that is asked about, (B, Q, D), and what the scene is told from."""
+        per = self.frames_per_segment
+        if self.spec.attention.query == "encoder":
+            return self.encoder(middle(batch.extras, n_asked))
+        if self.query is not None:
+            frames = self.query.embed(middle(batch.features, n_asked * per))
+        local = middle(segment_means(frames, per), n_asked)
+        return local, local
 
     def _scenes(self, local: Tensor) -> Tensor | None:
         """Logits of the scene, (B, Q, n_scenes), if there is a scene head."""
