@@ -270,7 +270,7 @@ def checked_soft(
     soft: np.ndarray,  # (N, C) soft labels
 ) -> tuple[np.ndarray, np.ndarray]:  # (N, C) and (N, C), the same two as float64
     """The same arrays, if they fit together; raises `ValueError` for unlike shapes, NaN, or labels outside [0, 1]."""
-    scores, soft = np.asarray(scores, dtype=np.float64), np.asarray(soft, dtype=np.float64)
+    scores, soft = (np.ascontiguousarray(part, dtype=np.float64) for part in (scores, soft))  # sums: the same bits
     if scores.ndim != 2 or scores.shape != soft.shape or not len(scores):
         raise ValueError(f"scores have shape {scores.shape}, soft labels {soft.shape}: make both (N, C), N >= 1")
     if not np.isfinite(scores).all():

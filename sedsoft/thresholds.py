@@ -128,11 +128,14 @@ def reliability(
 ) -> pd.DataFrame:  # a row a bin, by rising score: n (segments), score and label (their means, in [0, 1])
     """Mean score and mean label of segments that are scored alike; raises `ValueError` as `checked_soft` does."""
     scores, soft = (part[:, 0] for part in checked_soft(np.asarray(scores)[:, None], np.asarray(soft)[:, None]))
-    scores = scores.clip(0, 1)
-    _, group = np.unique(scores, return_inverse=True)
-    shared = (np.bincount(group, soft) / np.bincount(group))[group]  # equal scores share their labels, in any order
-    bins = np.array_split(np.argsort(scores), min(n_bins, len(scores)))
-    rows = [(len(rows), scores[rows].mean(), shared[rows].mean()) for rows in bins]
+    order = np.argsort(scores, kind="stable")
+    ranked, labels = scores[order].clip(0, 1), soft[order]
+    first = np.flatnonzero(np.append(True, ranked[1:] != ranked[:-1]))
+    n_equal = np.diff(np.append(first, len(ranked)))
+    shared = np.repeat(np.add.reduceat(labels, first) / n_equal, n_equal)  # of equal scores, whatever their order
+    n_bins = min(n_bins, len(ranked))
+    bins = zip(np.array_split(ranked, n_bins), np.array_split(shared, n_bins), strict=True)
+    rows = [(len(alike), alike.mean(), heard.mean()) for alike, heard in bins]
     return pd.DataFrame(rows, columns=["n", "score", "label"])
 
 
