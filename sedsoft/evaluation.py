@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ReferenceRecording', 'references_of', 'Judged', 'judge', 'oracle_and_validated', 'class_table', 'per_scene',
-           'per_class', 'chance', 'intervals', 'evaluate', 'joined_in_time', 'compare']
+           'per_class', 'chance', 'soft_table', 'reliability_of', 'intervals', 'evaluate', 'joined_in_time', 'compare']
 
 # %% ../nbs/27_evaluation.ipynb #52e7ad09
 import math
@@ -26,10 +26,19 @@ from sedsoft.intervals import (
     resampled_validated_f1,
 )
 from .labels import is_hard
-from .metrics import best_f1, count_decisions, f1_at, f1_mo, mean_f1, pool, with_f1
+from .metrics import best_f1, brier, count_decisions, f1_at, f1_mo, f_soft, kl_divergence, mean_f1, pool, with_f1
 from .published import f1_mo_official, join_fold, mpauc, segment_measures
 from .scores import Scores, select_classes
-from .thresholds import decide_by_fold, never_decided, side_by_side, validated_f1
+from sedsoft.thresholds import (
+    Calibration,
+    calibrate_by_fold,
+    calibration_error,
+    decide_by_fold,
+    never_decided,
+    reliability,
+    side_by_side,
+    validated_f1,
+)
 
 # %% ../nbs/27_evaluation.ipynb #b89d9e45
 @dataclass(frozen=True, eq=False)
@@ -72,6 +81,7 @@ class Judged:
     reference: np.ndarray  # (N, C) bool, hard labels
     recordings: np.ndarray  # (N,) int, the place of each segment's recording among `references`
     thresholds: dict[int, np.ndarray] | None  # fold -> (C,) validated thresholds; None: not known
+    calibrations: dict[int, Calibration] | None = None  # fold -> of its validation recordings; None: not known
 
     @property
     def folds(self) -> np.ndarray:
@@ -88,12 +98,25 @@ class Judged:
         """(N, C) bool, at validated thresholds; None where these are not known."""
         return None if self.thresholds is None else decide_by_fold(self.scores, self.folds, self.thresholds)
 
+    @property
+    def soft(self) -> np.ndarray:
+        """(N, C) float64 soft labels."""
+        return np.concatenate([recording.soft for recording in self.references]).astype(np.float64)
+
+    @property
+    def calibrated(self) -> np.ndarray | None:
+        """(N, C) scores on the scale of the soft labels; None where the folds' calibrations are not known."""
+        if self.calibrations is None:
+            return None
+        return calibrate_by_fold(self.scores, self.folds, self.calibrations)
+
 
 def judge(
     tables: Mapping[str, Scores],  # recording's name -> score table; more recordings and classes may be there
     references: Sequence[ReferenceRecording],  # the recordings that count
     classes: Sequence[str],  # C evaluated classes, the columns of the soft labels
     thresholds: Mapping[int, np.ndarray] | None = None,  # fold -> (C,) validated thresholds; None: not known
+    calibrations: Mapping[int, Calibration] | None = None,  # fold -> of its validation recordings; None: not known
 ) -> Judged:  # everything that measures need
     """Bring scores and labels together; raises `ValueError` for no recordings, or one without scores."""
     if not references:
@@ -110,6 +133,7 @@ def judge(
         reference,
         np.repeat(np.arange(len(references)), [len(recording.soft) for recording in references]),
         None if thresholds is None else dict(thresholds),
+        None if calibrations is None else dict(calibrations),
     )
 
 # %% ../nbs/27_evaluation.ipynb #3eebe3e3
@@ -180,6 +204,32 @@ def chance(
         warnings.simplefilter("ignore")  # of classes without positives: said where the detector is measured
         return f1_mo(np.stack(shares)[judged.recordings], judged.reference)
 
+# %% ../nbs/27_evaluation.ipynb #23d551d0
+def soft_table(
+    judged: Judged,  # scores and labels of the test recordings
+) -> pd.DataFrame:  # a row a class: f_soft, precision_soft, recall_soft, brier, kl, ece, the last three `_calibrated`
+    """What each class is worth against the soft labels; the calibrated figures are NaN without calibrations."""
+    soft, calibrated = judged.soft, judged.calibrated
+    table = f_soft(judged.scores, soft, judged.classes).drop(columns="n_clipped")
+    for name, measure in (("brier", brier), ("kl", kl_divergence), ("ece", calibration_error)):
+        table[name] = measure(judged.scores, soft)
+        table[f"{name}_calibrated"] = np.nan if calibrated is None else measure(calibrated, soft)
+    return table
+
+
+def reliability_of(
+    judged: Judged,  # scores and labels of the test recordings
+) -> dict[str, dict[str, list[float] | None]]:  # class -> score and label of each bin, and the same `_calibrated`
+    """What a reliability diagram shows, class by class; the calibrated lists are None without calibrations."""
+    soft, calibrated = judged.soft, judged.calibrated
+    curves = {}
+    for k, name in enumerate(judged.classes):
+        bins = reliability(judged.scores[:, k], soft[:, k])[["score", "label"]]
+        after = None if calibrated is None else reliability(calibrated[:, k], soft[:, k])
+        columns = {f"{key}_calibrated": None if after is None else after[key].tolist() for key in bins}
+        curves[name] = {**bins.to_dict("list"), **columns}
+    return curves
+
 # %% ../nbs/27_evaluation.ipynb #7ab149ad
 def intervals(
     judged: Judged,  # scores and labels of the test recordings
@@ -222,6 +272,7 @@ def evaluate(
     """Measure everything a run is judged by."""
     oracle, validated = oracle_and_validated(judged)
     joined = segment_measures(*joined_in_time(judged))
+    soft = soft_table(judged)
     figures = {
         "f1_mo": mean_f1(oracle),
         "f1_mo_official": _official(judged),
@@ -232,11 +283,13 @@ def evaluate(
         "mpauc": mpauc(judged.scores, judged.reference),
         "chance": chance(judged),
         "ci": None if rng is None else intervals(judged, rng, n_resamples),
-        "per_class": per_class(judged, oracle, validated),
+        **_soft_means(soft, judged),
+        "per_class": {name: {**row, **soft.loc[name]} for name, row in per_class(judged, oracle, validated).items()},
         "per_scene": per_scene(judged, oracle),
         "n_segments": len(judged.scores),
         "folds": _folds(judged),
         "never_decided": None if judged.thresholds is None else _never_decided(judged),
+        "reliability": reliability_of(judged),
     }
     return _without_nan(figures)
 
@@ -250,6 +303,12 @@ def joined_in_time(
         inside = [recording for recording in judged.references if recording.fold == fold]
         parts.append(join_fold([judged.tables[item.name] for item in inside], [item.soft for item in inside]))
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+
+
+def _soft_means(soft: pd.DataFrame, judged: Judged) -> dict[str, float | int]:
+    """The means over classes, and how many scores had to be clipped to [0, 1]."""
+    n_clipped = np.count_nonzero((judged.scores < 0) | (judged.scores > 1))
+    return {**soft.mean().to_dict(), "n_clipped": n_clipped}
 
 
 def _official(judged: Judged) -> float:

@@ -42,7 +42,15 @@ from sedsoft.runs import (
 )
 from .scores import Scores, frame_scores, read_score_folder, segment_scores, write_scores
 from .scoring import Scored, score_features
-from .thresholds import read_thresholds, validated_thresholds, write_thresholds
+from sedsoft.thresholds import (
+    Calibration,
+    fit_calibration,
+    read_calibration,
+    read_thresholds,
+    validated_thresholds,
+    write_calibration,
+    write_thresholds,
+)
 from .training import Epoch, Stream, choose_device, fit, make_stream, state_from_file, state_to_file
 
 # %% ../nbs/40_experiment.ipynb #70c8bad7
@@ -173,24 +181,26 @@ def finish_fold(
     material: Material,  # features and labels of the fold's validation and test recordings
     fold: int,  # which; its model folder is complete
 ) -> None:
-    """Score a trained fold's validation and test recordings, choose its thresholds, and mark it finished."""
+    """Score a trained fold's validation and test recordings, choose thresholds, calibrate, and mark it finished."""
     folder = run.fold(fold)
     detector = load_detector(folder, str(choose_device(run.config.training.device)))
-    segments, soft = [], []
+    segments, labels = [], []
     columns = [corpus.classes.index(name) for name in corpus.evaluated]
     val, test = corpus.split(fold, "val"), corpus.split(fold, "test")
     for recording, (scores, _) in zip(val, score_recordings(detector, material, val), strict=True):
         write_scores(folder / "validation_scores" / f"{recording.name}.tsv", scores)
         segments.append(segment_scores(scores, recording.n_segments)[:, columns])
-        soft.append(material.soft_labels[recording.name][:, columns])
+        labels.append(material.soft_labels[recording.name][:, columns])
     for scores, scored in score_recordings(detector, material, test):
         _write_arrays(run.path / "embeddings" / f"{scores.name}.npz", embeddings=scored.embeddings)
         if scored.weights is not None:
             times = {"context_s": detector.spec.attention.context_s, "hop_s": detector.features.hop_s}
             _write_arrays(run.path / "attention" / f"{scores.name}.npz", weights=scored.weights, **times)
         write_scores(run.path / "scores" / f"{scores.name}.tsv", scores)
-    thresholds = validated_thresholds(np.concatenate(segments), is_hard(np.concatenate(soft)))
-    write_thresholds(folder / "thresholds.json", thresholds, corpus.evaluated)
+    scores, soft, spec = np.concatenate(segments), np.concatenate(labels), detector.spec
+    calibration = fit_calibration(scores, soft, "sigmoid" if spec.scoring.softmax else spec.activation)
+    write_calibration(folder / "calibration.json", calibration, corpus.evaluated)
+    write_thresholds(folder / "thresholds.json", validated_thresholds(scores, is_hard(soft)), corpus.evaluated)
     state_path(run, fold).unlink(missing_ok=True)
     shutil.rmtree(folder / "state", ignore_errors=True)
 
@@ -215,7 +225,15 @@ def judge_run(
     references = references_of(corpus, finished)
     tables = read_score_folder(run.path / "scores", corpus.evaluated, [item.name for item in references])
     thresholds = {fold: read_thresholds(run.fold(fold) / "thresholds.json", corpus.evaluated) for fold in finished}
-    return judge(tables, references, corpus.evaluated, thresholds)
+    return judge(tables, references, corpus.evaluated, thresholds, _calibrations(run, finished, corpus.evaluated))
+
+
+def _calibrations(run: Run, folds: Sequence[int], classes: Sequence[str]) -> dict[int, Calibration] | None:
+    """What each fold's validation recordings taught; None for a run from before there were calibrations."""
+    paths = {fold: run.fold(fold) / "calibration.json" for fold in folds}
+    if not all(path.is_file() for path in paths.values()):
+        return None
+    return {fold: read_calibration(path, classes) for fold, path in paths.items()}
 
 
 def judge_folder(

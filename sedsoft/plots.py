@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['class_colours', 'plot_class_counts', 'plot_losses', 'plot_class_f1', 'plot_precision_recall', 'counts_over',
            'f1_over', 'plot_threshold_curve', 'plot_threshold_curves', 'small_axes', 'plot_scene_f1', 'plot_timeline',
-           'plot_label_map', 'plot_scores_by_label', 'plot_embedding', 'plot_features', 'plot_attention', 'to_png',
-           'to_svg']
+           'plot_label_map', 'plot_scores_by_label', 'plot_embedding', 'plot_reliability', 'plot_features',
+           'plot_attention', 'to_png', 'to_svg']
 
 # %% ../nbs/30_plots.ipynb #4236b511
 import io
@@ -431,6 +431,25 @@ def plot_embedding(
     ax.set_aspect("equal", "datalim")
     ax.spines[:].set_color("0.8")
     _legend(ax, [handles[c] for c in sorted(handles, key=lambda c: (c < 0, c))])
+    return ax
+
+# %% ../nbs/30_plots.ipynb #87d67222
+def plot_reliability(
+    curves: Mapping[str, Mapping],  # class -> score, label, score_calibrated, label_calibrated, as in metrics.json
+    ax: Axes | None = None,  # where to draw; None: on a figure of its own
+    *,
+    calibrated: bool = False,  # draw the calibrated scores; where they are not known, nothing
+) -> Axes:  # mean score from 0 to 1 across, mean label upwards
+    """Mean label over mean score, bin by bin, for each class: a reliability diagram."""
+    ax = _axes(ax, 5.0, 3.2)
+    end = "_calibrated" if calibrated else ""
+    ax.axline((0, 0), slope=1, color="0.75", linewidth=1, zorder=0)
+    for name, colour in class_colours([*curves]).items():
+        points = [curves[name].get(f"{key}{end}") or [] for key in ("score", "label")]
+        ax.plot(*points, "o-", color=colour, markersize=3, linewidth=1, label=_plain(name), clip_on=False)
+    ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="mean score", ylabel="mean label", aspect="equal")
+    _frame(ax)
+    _legend(ax, ax.lines[1:])
     return ax
 
 # %% ../nbs/30_plots.ipynb #0fcbf96a

@@ -290,7 +290,7 @@ def test_a_report_is_read_offline(page, tmp_path: Path, scheme: str) -> None:
     assert {url.partition(":")[0] for url in asked} <= {"file", "data"}
     assert errors == []
     images = page.locator("img")
-    assert images.count() == 8
+    assert images.count() == 9
     assert all(images.evaluate_all("all => all.map(image => image.complete && image.naturalWidth > 300)"))
     width = page.evaluate("() => document.documentElement.scrollWidth")
     assert width == 1100  # nothing sticks out

@@ -14,10 +14,17 @@ from hypothesis.extra import numpy as npst
 from sedsoft.evaluation import ReferenceRecording, chance, compare, evaluate, judge
 from sedsoft.intervals import count_by_recording, draw_recordings, resampled_f1_mo
 from sedsoft.labels import EVALUATED
-from sedsoft.metrics import best_f1, decide, f1_at, f1_mo, threshold_curve
+from sedsoft.metrics import best_f1, brier, decide, f1_at, f1_mo, f_soft, kl_divergence, threshold_curve
 from sedsoft.published import mpauc, partial_auroc, segment_measures, whole_seconds
 from sedsoft.scores import frame_scores
-from sedsoft.thresholds import decide_by_fold, validated_f1, validated_thresholds
+from sedsoft.thresholds import (
+    calibrate,
+    calibration_error,
+    decide_by_fold,
+    fit_calibration,
+    validated_f1,
+    validated_thresholds,
+)
 
 TIED = st.sampled_from([-1.0, 0.0, 0.1, 0.5, 0.7, 1.0])
 FREE = st.floats(-1e6, 1e6, allow_nan=False, width=32)
@@ -163,8 +170,39 @@ def test_inputs_are_left_as_they_were(inputs: tuple):
     validated_thresholds(scores, reference)
     mpauc(scores, reference)
     threshold_curve(scores[:, 0], reference[:, 0])
+    for measure in (f_soft, brier, kl_divergence, calibration_error):
+        measure(scores, reference)
+    calibrate(scores, fit_calibration(scores, reference, "linear"))
     assert (scores == before[0]).all()
     assert (reference == before[1]).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(scored_labels(), st.floats(0, 1), st.randoms(use_true_random=False))
+def test_calibration_is_finite_and_keeps_the_order_whatever_the_scores(inputs: tuple, share: float, random):
+    scores, soft = inputs[0], inputs[1] * share
+    calibration = fit_calibration(scores, soft, "linear")
+    assert (calibration.slopes > 0).all()
+    calibrated = calibrate(scores, calibration)
+    assert ((calibrated > 0) & (calibrated < 1)).all()
+    order = np.argsort(scores, axis=0)
+    assert (np.diff(np.take_along_axis(calibrated, order, axis=0), axis=0) >= 0).all()
+    shuffled = random.sample(range(len(scores)), len(scores))
+    np.testing.assert_allclose(
+        calibration_error(scores[shuffled], soft[shuffled]), calibration_error(scores, soft), atol=1e-12
+    )
+    assert (brier(scores, soft) >= calibration_error(scores, soft) ** 2 - 1e-12).all()  # Jensen, bin by bin
+
+
+@settings(max_examples=100, deadline=None)
+@given(scored_labels())
+def test_fuzzy_figures_are_the_crisp_ones_where_all_is_yes_or_no(inputs: tuple):
+    said, there = inputs[0] > 0.3, inputs[1]
+    fuzzy, crisp = f_soft(said, there), f1_at(said, there, 0.5)
+    np.testing.assert_allclose(fuzzy["f_soft"], crisp["f1"], rtol=1e-14)
+    np.testing.assert_allclose(fuzzy["precision_soft"], crisp["precision"], rtol=1e-14)
+    np.testing.assert_allclose(fuzzy["recall_soft"], crisp["recall"], rtol=1e-14)
+    np.testing.assert_allclose(brier(said, there), (said != there).mean(axis=0))
 
 
 def test_validated_f1_sums_counts_over_folds_before_it_divides():

@@ -23,6 +23,7 @@ LOSSES = {"train_loss": [2.0, 1.0], "val_loss": [2.0, 3.0]}
 HISTORY = pd.DataFrame({"fold": 1, "epoch": [1, 2], **LOSSES, "is_best": [True, False]})
 COUNTS = pd.DataFrame({"n_hard": [5, 0, 300], "soft_sum": [7.0, 0.4, 200.0]}, index=list(NAMES))
 CLASS_OF = RNG.choice([-1, 0, 1, 2], 40)
+CURVES = {name: {"score": [0.1, 0.9], "label": [0.0, 1.0], "score_calibrated": None} for name in NAMES}
 DRAWN = {
     "class_counts": lambda ax: plots.plot_class_counts(COUNTS, ax),
     "losses": lambda ax: plots.plot_losses(HISTORY, ax),
@@ -33,6 +34,7 @@ DRAWN = {
     "timeline": lambda ax: plots.plot_timeline(SOFT, SCORES, NAMES, np.full(3, 0.5), ax),
     "label_map": lambda ax: plots.plot_label_map(SOFT, NAMES, ax),
     "scores_by_label": lambda ax: plots.plot_scores_by_label(SCORES, HARD, NAMES, ax),
+    "reliability": lambda ax: plots.plot_reliability(CURVES, ax),
     "features": lambda ax: plots.plot_features(SCORES, 0.2, ax),
     "embedding": lambda ax: plots.plot_embedding(SCORES[:, :2], CLASS_OF, NAMES, ax),
 }
@@ -280,6 +282,12 @@ def test_a_class_that_never_sounds_has_one_box() -> None:
     silent = HARD & [True, False, True]
     ax = plots.plot_scores_by_label(SCORES, silent, NAMES)
     assert len(ax.patches) == 5
+
+
+def test_calibrated_scores_that_are_not_known_are_not_drawn() -> None:
+    ax = plots.plot_reliability(CURVES, calibrated=True)
+    assert [len(line.get_xdata()) for line in ax.lines[1:]] == [0, 0, 0]
+    assert [len(line.get_xdata()) for line in plots.plot_reliability(CURVES).lines[1:]] == [2, 2, 2]
 
 
 def test_small_axes_fill_row_by_row() -> None:

@@ -115,7 +115,9 @@ def test_hostile_names_are_text_everywhere() -> None:
 
 
 def test_seventeen_classes_and_five_minutes_stay_small() -> None:
-    metrics = metrics_of(CLASSES, per_scene={"street": {"f1": 0.5, "f1_validated": 0.4}})
+    bins = dict.fromkeys(("score", "label", "score_calibrated", "label_calibrated"), [k / 15 for k in range(15)])
+    reliability = dict.fromkeys(CLASSES, bins)
+    metrics = metrics_of(CLASSES, per_scene={"street": {"f1": 0.5, "f1_validated": 0.4}}, reliability=reliability)
     epochs = np.arange(1, 151)
     losses = {"epoch": epochs, "train_loss": 1 / epochs, "val_loss": 2 / epochs, "is_best": True}
     history = pd.concat([pd.DataFrame({"fold": fold, **losses}) for fold in range(1, 6)])
@@ -123,7 +125,7 @@ def test_seventeen_classes_and_five_minutes_stay_small() -> None:
     text = report_html(Report("wide", metrics, {}, {}, {}, {}, "", pictures))
     page = Page(text)
     assert len(text.encode()) < 2_000_000
-    assert page.tags.count("img") == 8
+    assert page.tags.count("img") == 9
     assert all(name in page.words for name in CLASSES)
     for address, picture in zip(page.addresses, pictures, strict=True):
         assert base64.b64decode(address.partition(",")[2]) == picture.image
@@ -139,6 +141,22 @@ def test_the_template_fetches_nothing() -> None:
 def test_chance_is_shown_where_it_is_known() -> None:
     assert "chance" not in report_html(bare())
     assert "38.2 %" in Page(report_html(bare(chance=0.3823))).words
+
+
+def test_soft_truth_is_shown_where_it_was_measured() -> None:
+    assert "Against the soft labels" not in Page(report_html(bare())).words
+    measured = {"f_soft": 0.612, "precision_soft": 0.7, "recall_soft": 0.55, "brier": 0.02, "kl": 0.1, "ece": 0.05}
+    names = (HOSTILE, "dog")
+    metrics = metrics_of(names, **measured, brier_calibrated=0.019, kl_calibrated=None, n_clipped=1234)
+    metrics["per_class"]["dog"] |= {**measured, "f_soft": None}
+    text = report_html(replace(bare(names), metrics=metrics))
+    page = Page(text)
+    assert page.open == []
+    assert "<script" not in text
+    assert "1,234 of them" in page.words
+    words = page.words[page.words.index("Against the soft labels") : page.words.index("Other measures")].split()
+    assert words[-10:] == ["mean", "70.0", "55.0", "61.2", "0.020", "0.019", "0.100", "–", "0.050", "–"]
+    assert words[-20:-10] == ["dog", "70.0", "55.0", "–", "0.020", "–", "0.100", "–", "0.050", "–"]
 
 
 @pytest.mark.parametrize(("folds", "words"), [([3], "1 fold"), ([1, 2, 3, 4, 5], "5 folds")])
