@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['Picture', 'Report', 'percent', 'decimal', 'headline', 'class_rows', 'measure_rows', 'flat_rows', 'soft_rows',
-           'report_pictures', 'report_html', 'read_metrics', 'read_report', 'write_report']
+           'report_pictures', 'embedding_picture', 'report_html', 'read_metrics', 'read_embeddings', 'read_report',
+           'write_report']
 
 # %% ../nbs/44_report.ipynb #63573fd0
 import base64
@@ -14,19 +15,22 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import jinja2
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .core import FileError, atomic_path, read_json, to_mapping, write_text
+from .core import FileError, atomic_path, make_rng, read_json, to_mapping, write_text
+from .embeddings import choose_segments, cluster_table, main_class, tsne
 from .explorers import ThresholdData, threshold_text
 from .labels import is_hard
 from sedsoft.plots import (
     class_colours,
     plot_class_counts,
     plot_class_f1,
+    plot_embedding,
     plot_losses,
     plot_precision_recall,
     plot_reliability,
@@ -251,6 +255,10 @@ _TEXTS = {  # name -> title and caption
     "losses": ("Training", "Loss of each fold over the epochs. The dot is the epoch whose weights were kept."),
     "scene_f1": ("Scenes", "Mean F1 over the classes that sound in a scene."),
     "threshold_curves": ("Thresholds", "Dot: the oracle's. Triangles: validated, one a fold. Broad hills forgive."),
+    "embedding": (
+        "Embeddings",
+        "t-SNE of one fold's test segments. Only nearness means something: read the numbers.",
+    ),
     "timeline": ("One recording in time", "The test recording with the most classes, at its fold's thresholds."),
 }
 _WIDE = ("reliability", "threshold_curves", "timeline")  # across the page
@@ -263,7 +271,8 @@ def _draw(name: str, rows: float, plot: Callable[[Figure], object], reason: str 
     width = 10.5 if name in _WIDE else 5.4
     figure = Figure(figsize=(width, max(1.4, 0.95 + 0.21 * rows)), layout="constrained")
     plot(figure)
-    image = to_png(figure, 150) if name == "timeline" else to_svg(figure)  # thousands of steps are smaller as pixels
+    as_pixels = name in ("timeline", "embedding")  # thousands of steps or points are smaller so
+    image = to_png(figure, 150) if as_pixels else to_svg(figure)
     return Picture(name, *_TEXTS[name], image, wide=name in _WIDE)
 
 
@@ -298,6 +307,55 @@ def _timeline(data: ThresholdData, figure: Figure) -> None:
     thresholds = data.validated.get(data.folds[recording], data.oracle)
     ax = plot_timeline(data.soft[rows], data.scores[rows], data.classes, thresholds, figure.add_subplot())
     ax.set_xlabel(f"time (s) in {data.names[recording]}".replace("$", r"\$"))
+
+# %% ../nbs/44_report.ipynb #8bc05796
+def embedding_picture(
+    data: ThresholdData | None,  # labels of the test recordings; None: not at hand
+    embeddings: Mapping[str, np.ndarray],  # recording -> (S, D) embedding of each segment
+) -> Picture:  # of the first fold whose recordings are all there
+    """Draw t-SNE of one fold's segments, and say in numbers how clustered the classes are.
+
+    Source: report, figure 5.
+    """
+    kept = _TEXTS["embedding"]
+    if data is None:
+        return Picture("embedding", *kept, None, "needs the labels: write the report with the corpus at hand")
+    lacking = {fold for name, fold in zip(data.names, data.folds, strict=True) if name not in embeddings}
+    folds = sorted(set(data.folds) - lacking)
+    if not folds:
+        return Picture("embedding", *kept, None, "the run has kept no embeddings")
+    vectors, class_of, recordings = _segments_of(data, embeddings, folds[0])
+    try:
+        points = tsne(vectors, make_rng(0, "t-SNE"))
+        said = f"fold {folds[0]}, {_clustered(vectors, class_of, data.classes, recordings)}"
+    except ValueError as error:  # too few, all the same, or one class
+        return Picture("embedding", *kept, None, str(error))
+
+    def plot(figure: Figure) -> None:
+        ax = plot_embedding(points, class_of, data.classes, figure.add_subplot())
+        ax.set_xlabel(f"of a segment in {said}", loc="left", fontsize=9)
+
+    return _draw("embedding", max(8, len(data.classes)), plot)
+
+
+def _segments_of(data: ThresholdData, embeddings: Mapping[str, np.ndarray], fold: int) -> tuple[np.ndarray, ...]:
+    """Embeddings (n, D), class (n,) and recording (n,) of the segments that stand for a fold."""
+    chosen = [r for r, own in enumerate(data.folds) if own == fold]
+    vectors = np.concatenate([embeddings[data.names[r]] for r in chosen])
+    class_of = main_class(np.concatenate([data.soft[data.rows(r)] for r in chosen]))
+    rows = choose_segments(class_of, make_rng(0, "embedding"))
+    return vectors[rows], class_of[rows], np.repeat(chosen, [data.lengths[r] for r in chosen])[rows]
+
+
+def _clustered(vectors: np.ndarray, class_of: np.ndarray, classes: Sequence[str], recordings: np.ndarray) -> str:
+    """The numbers of a fold in two lines."""
+    n_elsewhere = len(recordings) - int(np.unique(recordings, return_counts=True)[1].max())
+    given = recordings if n_elsewhere else None
+    n = min(10, n_elsewhere or len(recordings) - 1)
+    mean = cluster_table(vectors, class_of, classes, given, n).loc["mean"]
+    where = "in other recordings" if n_elsewhere else "in its one recording"
+    first = f"{percent(mean['agreement'])} % of the {n} nearest neighbours {where}"
+    return f"{first}\nhave its class, {percent(mean['chance'])} % by chance; silhouette {decimal(mean['silhouette'])}"
 
 # %% ../nbs/44_report.ipynb #bd6ac881
 def report_html(
@@ -386,6 +444,23 @@ def read_metrics(
     return read_json(path, ["f1_mo", "f1_validated", "per_class"])
 
 
+def read_embeddings(
+    run: Run,  # some folds of it finished
+    names: Sequence[str],  # recordings
+) -> dict[str, np.ndarray]:  # recording -> (S, D), of those that the run has kept
+    """Read what a run's models made of each segment; raises `FileError` for a damaged file."""
+    paths = {name: run.path / "embeddings" / f"{name}.npz" for name in names}
+    found = {}
+    for name, path in paths.items():
+        if path.is_file():
+            try:
+                with np.load(path, allow_pickle=False) as arrays:
+                    found[name] = arrays["embeddings"]
+            except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+                raise FileError(path, f"damaged: {error}") from error
+    return found
+
+
 def read_report(
     run: Run,  # a run with metrics.json
     pictures: Sequence[Picture] = (),  # in the order to be shown
@@ -417,7 +492,9 @@ def write_report(
 ) -> Path:  # the page
     """Write a run's figures and its report."""
     metrics = read_metrics(run)
-    pictures = [_kept(run, picture) for picture in report_pictures(metrics, read_history(run), data)]
+    embeddings = {} if data is None else read_embeddings(run, data.names)
+    drawn = [*report_pictures(metrics, read_history(run), data), embedding_picture(data, embeddings)]
+    pictures = [_kept(run, picture) for picture in drawn]
     write_text(run.path / "report.html", report_html(read_report(run, pictures)))
     return run.path / "report.html"
 

@@ -13,10 +13,20 @@ import pandas as pd
 import pytest
 
 from sedsoft import report as report_module
-from sedsoft.core import to_json, write_text
+from sedsoft.core import FileError, to_json, write_text
 from sedsoft.explorers import ThresholdData
 from sedsoft.labels import CLASSES
-from sedsoft.report import Picture, Report, class_rows, headline, report_html, report_pictures, write_report
+from sedsoft.report import (
+    Picture,
+    Report,
+    class_rows,
+    embedding_picture,
+    headline,
+    read_embeddings,
+    report_html,
+    report_pictures,
+    write_report,
+)
 from sedsoft.runs import Config, find_config, open_run, start_run
 
 HOSTILE = '<script>alert("1")</script>&amp;\'"$x$'
@@ -263,3 +273,49 @@ def test_the_timeline_is_that_of_the_fullest_recording(monkeypatch: pytest.Monke
     assert (drawn[0][1] == scores[10:20]).all()
     assert drawn[0][3].tolist() == ([0.3, 0.4] if validated else [0.5, 0.6])
     assert drawn[0][4].get_xlabel() == "time (s) in b"
+
+
+def clustered_data() -> tuple[ThresholdData, dict[str, np.ndarray]]:
+    """Three recordings in two folds, whose embeddings are their soft labels."""
+    soft = np.tile(np.repeat(np.eye(2), 10, axis=0), (3, 1))
+    half = np.full(2, 0.5)
+    data = ThresholdData(("car", "dog"), ("a", "b", "c"), (20, 20, 20), (2, 1, 2), soft, soft, half, {})
+    rng = np.random.default_rng(0)
+    return data, {name: soft[:20] + 0.01 * rng.standard_normal((20, 2)) for name in data.names}
+
+
+def test_the_embeddings_are_those_of_one_whole_fold(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, embeddings = clustered_data()
+    drawn = []
+    plot = report_module.plot_embedding
+    monkeypatch.setattr(report_module, "plot_embedding", lambda *given: drawn.append(plot(*given)) or drawn[-1])
+    assert embedding_picture(data, embeddings).image
+    assert drawn[0].get_xlabel().startswith("of a segment in fold 1, 90.0 % of the 10 nearest neighbours in its one")
+    del embeddings["b"]
+    assert embedding_picture(data, embeddings).suffix == "png"
+    assert drawn[1].get_xlabel().startswith("of a segment in fold 2, 100.0 % of the 10 nearest neighbours in other")
+    assert "50.0 % by chance; silhouette 0.9" in drawn[1].get_xlabel()
+    assert [len(group.get_offsets()) for group in drawn[1].collections] == [20, 20]
+    again = embedding_picture(data, embeddings)
+    assert again == embedding_picture(data, embeddings)
+
+
+def test_why_there_is_no_picture_of_embeddings() -> None:
+    data, embeddings = clustered_data()
+    assert embedding_picture(data, {"b": embeddings["b"][:, :1]} | {"a": embeddings["a"]}).reason.startswith("20 segm")
+    assert embedding_picture(data, {"a": embeddings["a"]}).reason == "the run has kept no embeddings"
+    one_class = replace(data, soft=data.soft[:, :1].repeat(2, axis=1) * [1, 0.5])
+    assert "classes [0] occur" in embedding_picture(one_class, embeddings).reason
+    silent = replace(data, soft=0.5 * data.soft)
+    assert "0 segments" in embedding_picture(silent, embeddings).reason
+
+
+def test_embeddings_are_read_where_they_are(run) -> None:
+    (run.path / "embeddings").mkdir()
+    np.savez(run.path / "embeddings" / "a.npz", embeddings=np.eye(3))
+    found = read_embeddings(run, ["a", "b"])
+    assert list(found) == ["a"]
+    assert (found["a"] == np.eye(3)).all()
+    (run.path / "embeddings" / "b.npz").write_bytes(b"PK\x03\x04")
+    with pytest.raises(FileError, match="b.npz: damaged"):
+        read_embeddings(run, ["a", "b"])
