@@ -18,7 +18,7 @@ from sedsoft.corpus import Corpus
 from sedsoft.runs import open_run
 from sedsoft.soundscapes import SoundscapeSpec, write_soundscapes
 
-COMMANDS = ("sedsoft_prepare", "sedsoft_train", "sedsoft_evaluate", "sedsoft_report", "sedsoft_demo")
+COMMANDS = ("sedsoft_prepare", "sedsoft_train", "sedsoft_evaluate", "sedsoft_ablate", "sedsoft_report", "sedsoft_demo")
 
 
 def call(command: str, *arguments: object) -> subprocess.CompletedProcess:
