@@ -4,17 +4,18 @@
 
 # %% auto #0
 __all__ = ['ROWS', 'Row', 'find_rows', 'row_config', 'row_folder', 'find_unmeasured', 'Task', 'run_task', 'waiting_tasks',
-           'ablate', 'raw_figures', 'paired_difference', 'differences', 'ablation_table', 'to_markdown',
+           'run_figures', 'raw_figures', 'ablate', 'paired_difference', 'differences', 'ablation_table', 'to_markdown',
            'plot_ablation', 'write_table']
 
-# %% ../nbs/41_ablation.ipynb #a9d719ea
+# %% ../nbs/41_ablation.ipynb #1a9f722f
 import itertools
 import shutil
 import time
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 import joblib
@@ -36,12 +37,14 @@ from sedsoft.core import (
 )
 from .corpus import Corpus, describe, read_corpus
 from .encoders import load_encoder
-from .evaluation import Judged, class_table
+from .evaluation import Judged
 from .experiment import evaluate_run, finish_fold, gather, judge_run, n_threads, run_fold
 from .intervals import count_by_recording, draw_recordings, interval, resampled_f1_mo
+from .metrics import f1_mo, mean_f1
 from .models import load_detector, save_detector
 from .plots import to_png
 from .runs import Config, Run, find_config, is_finished, locked, open_run, read_history, start_run
+from .thresholds import validated_f1
 
 # %% ../nbs/41_ablation.ipynb #76861f0d
 @dataclass(frozen=True)
@@ -175,7 +178,49 @@ def waiting_tasks(
         (train if source is None else rescore).extend(tasks)
     return [train, rescore]
 
-# %% ../nbs/41_ablation.ipynb #dba54b40
+# %% ../nbs/41_ablation.ipynb #67d5e6c0
+def run_figures(
+    row: str,  # which row
+    seed: int,  # which seed
+    run: Run,  # its run
+    corpus: Corpus,  # that it was trained on
+) -> list[dict]:  # row, seed, fold (or "all"), f1_mo, f1_validated in %, epochs, least val_loss, minutes of training
+    """What the finished folds came to; minutes are those of each fold's last session, scaled to all epochs."""
+    if not run.folds:
+        return []
+    judged, history, lines = judge_run(run, corpus), read_history(run), []
+    for fold in run.folds:
+        epochs, cost = history[history.fold == fold], run.fold(fold) / "cost.json"
+        minutes = read_json(cost)["minutes_per_epoch"] * len(epochs) if cost.is_file() else 0.0
+        spent = {"epochs": len(epochs), "val_loss": epochs.val_loss.min(), "minutes": minutes}
+        lines.append({"row": row, "seed": seed, "fold": str(fold), **_figures(judged, judged.folds == fold), **spent})
+    if run.folds == tuple(sorted(corpus.folds)):
+        folds = pd.DataFrame(lines)
+        spent = {"epochs": folds.epochs.sum(), "val_loss": folds.val_loss.mean(), "minutes": folds.minutes.sum()}
+        every = np.ones(len(judged.scores), dtype=bool)
+        lines.append({"row": row, "seed": seed, "fold": "all", **_figures(judged, every), **spent})
+    return lines
+
+
+def _figures(judged: Judged, rows: np.ndarray) -> dict[str, float]:
+    """F1_MO and validated F1 of some segments, in %."""
+    scores, reference = judged.scores[rows], judged.reference[rows]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # classes that a fold lacks
+        oracle = f1_mo(scores, reference)
+    validated = validated_f1(scores, reference, judged.folds[rows], judged.thresholds)
+    return {"f1_mo": 100 * oracle, "f1_validated": 100 * mean_f1(validated)}
+
+
+def raw_figures(
+    lines: Iterable[dict],  # as `run_figures` gives them
+) -> pd.DataFrame:  # a row each, rounded
+    """The figures of many runs in one frame."""
+    columns = ["row", "seed", "fold", "f1_mo", "f1_validated", "epochs", "val_loss", "minutes"]
+    frame = pd.DataFrame(lines, columns=columns)
+    return frame.round({"f1_mo": 3, "f1_validated": 3, "val_loss": 6, "minutes": 2})
+
+# %% ../nbs/41_ablation.ipynb #cfc6d4c9
 def ablate(
     data: str | Path,  # the corpus folder
     out: str | Path,  # the table's folder: absent, or one's own
@@ -194,49 +239,18 @@ def ablate(
     with ExitStack() as stack:
         for run in runs.values():
             stack.enter_context(locked(run))
+        figures = {key: run_figures(*key, run, corpus) for key, run in runs.items()}
         for tasks in waiting_tasks(runs, sorted(corpus.folds)):
             work = joblib.Parallel(n_jobs, return_as="generator_unordered", batch_size=1)
             jobs = work(joblib.delayed(run_task)(task, str(data)) for task in tasks)
             for task in progress(jobs, "folds", len(tasks)):
                 if task.run.folds == tuple(sorted(corpus.folds)):
                     evaluate_run(task.run, corpus)
-                write_text(Path(out) / "raw.csv", raw_figures(runs, corpus).to_csv(index=False, lineterminator="\n"))
-    return raw_figures(runs, corpus)
-
-# %% ../nbs/41_ablation.ipynb #0f889507
-def raw_figures(
-    runs: Mapping[tuple[str, int], Run],  # (row, seed) -> its run
-    corpus: Corpus,  # that they were trained on
-) -> pd.DataFrame:  # row, seed, fold (or "all"), f1_mo, f1_validated in %, epochs, least val_loss, minutes of training
-    """What finished folds and runs came to; minutes are those of the last session, scaled to all epochs."""
-    lines = [line for (name, seed), run in runs.items() for line in _run_lines(name, seed, run, corpus)]
-    columns = ["row", "seed", "fold", "f1_mo", "f1_validated", "epochs", "val_loss", "minutes"]
-    return pd.DataFrame(lines, columns=columns).round({"f1_mo": 3, "f1_validated": 3, "val_loss": 6, "minutes": 2})
-
-
-def _run_lines(name: str, seed: int, run: Run, corpus: Corpus) -> list[dict]:
-    """The lines of one run."""
-    history, lines = read_history(run), []
-    for fold in run.folds:
-        epochs, cost = history[history.fold == fold], run.fold(fold) / "cost.json"
-        minutes = read_json(cost)["minutes_per_epoch"] * len(epochs) if cost.is_file() else 0.0
-        spent = {"epochs": len(epochs), "val_loss": epochs.val_loss.min(), "minutes": minutes}
-        lines.append(
-            {"row": name, "seed": seed, "fold": str(fold), **_figures(judge_run(run, corpus, [fold])), **spent}
-        )
-    if run.folds == tuple(sorted(corpus.folds)):
-        folds = pd.DataFrame(lines)
-        spent = {"epochs": folds.epochs.sum(), "val_loss": folds.val_loss.mean(), "minutes": folds.minutes.sum()}
-        lines.append({"row": name, "seed": seed, "fold": "all", **_figures(judge_run(run, corpus)), **spent})
-    return lines
-
-
-def _figures(judged: Judged) -> dict[str, float]:
-    """F1_MO and validated F1, in %."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # classes that a fold lacks
-        mean = 100 * class_table(judged).loc["mean"]
-    return {"f1_mo": mean["f1"], "f1_validated": mean["f1_validated"]}
+                key = task.row.config, task.run.config.seed
+                figures[key] = run_figures(*key, task.run, corpus)
+                raw = raw_figures(chain.from_iterable(figures.values()))
+                write_text(Path(out) / "raw.csv", raw.to_csv(index=False, lineterminator="\n"))
+    return raw_figures(chain.from_iterable(figures.values()))
 
 # %% ../nbs/41_ablation.ipynb #89ad909d
 def paired_difference(

@@ -50,7 +50,7 @@ class ModelSpec:
     """The network: a backbone, what is put on top of it, and what turns its logits into scores."""
 
     activation: str = "sigmoid"  # "sigmoid": scores in [0, 1] (report); "linear": logits as they are (baseline)
-    mean_prediction: bool = False  # whether a segment's frames are averaged before the last layer, one score a segment
+    per_segment: bool = False  # whether a segment's frames are averaged before the last layer, one score a segment
     backbone: CRNNSpec = field(default_factory=CRNNSpec)  # the layers below
     attention: AttentionSpec | None = None  # global attention over the context; None: the backbone alone
     encoder: EncoderSpec | None = None  # a pretrained encoder that hears each segment too; None: there is none
@@ -62,8 +62,8 @@ class ModelSpec:
         asks_encoder = attention is not None and attention.query == "encoder"
         if asks_encoder != (self.encoder is not None and self.encoder.use == "query"):
             raise ValueError('an encoder with use = "query" and attention with query = "encoder" belong together')
-        if attention is not None and self.mean_prediction:
-            raise ValueError("mean_prediction is for a backbone alone: attention answers once a segment anyway")
+        if attention is not None and self.per_segment:
+            raise ValueError("per_segment is for a backbone alone: attention answers once a segment anyway")
         if attention is not None and attention.form == "windowed" and scoring.form != "windows":
             raise ValueError(f'windowed attention is scored in windows, not "{scoring.form}": set scoring.form')
         if attention is not None and attention.form == "banded" and scoring.form not in ("overlapping", "whole"):
@@ -136,7 +136,7 @@ class Network(nn.Module):
         if self.attention is not None:
             return self._attend(batch, frames)
         local = segment_means(frames, self.frames_per_segment)
-        embeddings, rate = (local, 1) if self.spec.mean_prediction else (frames, self.frames_per_segment)
+        embeddings, rate = (local, 1) if self.spec.per_segment else (frames, self.frames_per_segment)
         return Outputs(self.head(embeddings), embeddings, rate, self._scenes(local), None)
 
     def _attend(self, batch: Sequences, frames: Tensor) -> Outputs:

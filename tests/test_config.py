@@ -33,7 +33,7 @@ OTHER = {
     "features.centred": "true",
     "features.standardise": "false",
     "model.activation": "linear",
-    "model.mean_prediction": "true",
+    "model.per_segment": "true",
     "model.backbone.n_filters": "6",
     "model.backbone.pools": "[4, 2, 2]",
     "model.backbone.dropout": "0.5",
