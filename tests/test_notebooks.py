@@ -1,11 +1,14 @@
 """The book is a test: every chapter runs in a kernel of its own, against the installed library."""
 
+import io
 import resource
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
 import pytest
-from book import NBS, ChapterError, chapter_name, chapters, is_slow, run
+from book import NBS, ChapterError, chapter_name, chapters, is_slow, run, slim_png
 
 LIMIT_S = {True: 20, False: 60}  # seconds on one core: a chapter's, a tutorial's
 NOISE = 2  # processor seconds may be this many times the limit: a core shared with others is slower
@@ -71,3 +74,17 @@ def test_exported_names_come_from_the_library(tmp_path: Path, monkeypatch: pytes
         run(tmp_path / "00_core.ipynb")
     with pytest.raises(ChapterError, match="RuntimeError"):
         run(tmp_path / "00_core.ipynb", library=True, slow=True)
+
+
+def test_kept_pictures_are_smaller_and_look_the_same():
+    figure, ax = plt.subplots(figsize=(3, 2), dpi=80)
+    ax.imshow(np.random.default_rng(0).random((30, 40)), cmap="magma")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    plt.close(figure)
+    slim = slim_png(buffer.getvalue())
+    assert len(slim) < 0.6 * len(buffer.getvalue())
+    assert slim_png(slim) == slim  # a chapter whose picture is kept twice does not change
+    before, after = (plt.imread(io.BytesIO(png))[..., :3] for png in (buffer.getvalue(), slim))
+    assert before.shape == after.shape
+    assert np.abs(before - after).max() < 0.1

@@ -188,6 +188,7 @@ def test_attention_is_drawn_on_the_given_axes_alone() -> None:
     kept = SCORES.copy(), weights.copy()
     assert plots.plot_attention(SCORES, weights, 7, 0.2, (top, bottom)) == [top, bottom]
     assert not other.has_data()
+    assert top.get_xlim() == bottom.get_xlim() == (4, 11)
     assert plt.get_fignums() == []
     assert_array_equal(SCORES, kept[0])
     assert_array_equal(weights, kept[1])
