@@ -268,16 +268,16 @@ def f_soft(
 def checked_soft(
     scores: np.ndarray,  # (N, C) scores, any finite numbers
     soft: np.ndarray,  # (N, C) soft labels
-) -> tuple[np.ndarray, np.ndarray]:  # (N, C) and (N, C), the same two as float64
+) -> tuple[np.ndarray, np.ndarray]:  # (N, C) and (N, C), the same two as float64, labels at most 1
     """The same arrays, if they fit together; raises `ValueError` for unlike shapes, NaN, or labels outside [0, 1]."""
     scores, soft = (np.ascontiguousarray(part, dtype=np.float64) for part in (scores, soft))  # sums: the same bits
     if scores.ndim != 2 or scores.shape != soft.shape or not len(scores):
         raise ValueError(f"scores have shape {scores.shape}, soft labels {soft.shape}: make both (N, C), N >= 1")
     if not np.isfinite(scores).all():
         raise ValueError("scores must be finite numbers")
-    if not ((soft >= 0) & (soft <= 1)).all():
+    if not ((soft >= 0) & (soft <= 1 + 1e-6)).all():  # the real labels reach a hair beyond
         raise ValueError(f"soft labels lie in [0, 1], these from {soft.min():.4g} to {soft.max():.4g}")
-    return scores, soft
+    return scores, soft.clip(max=1)
 
 # %% ../nbs/21_metrics.ipynb #fe016820
 def brier(

@@ -228,7 +228,7 @@ def test_demo_goes_on_where_it_was_killed_and_shows_what_is_finished(tmp_path: P
 
 
 def test_demo_sounds_what_it_is_given(tmp_path: Path, demo: Callable[..., str], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(cli, "train_unless_finished", lambda config, corpus, out: None)
+    monkeypatch.setattr(cli, "train_unless_finished", lambda config, corpus, out, folds=None: None)
     with pytest.raises(SystemExit, match="nowhere: is no folder"):
         demo(tmp_path / "demo", sounds=tmp_path / "nowhere")
     assert not (tmp_path / "demo_corpus").exists()

@@ -130,7 +130,7 @@ def test_run_folder_is_as_drawn(toy: Corpus, tmp_path: Path):
     run = run_experiment(tmp_path / "run", toy_config(), toy, folds=[1, 3])
     write_report(run)
     tested = {name for fold in (1, 3) for name in toy.folds[fold].test}
-    top = {".lock", "config.toml", "corpus.json", "environment.json", "metrics.json", "report.html"}
+    top = {".lock", ".lock1", ".lock3", "config.toml", "corpus.json", "environment.json", "metrics.json", "report.html"}
     assert {path.name for path in run.path.iterdir() if path.is_file()} == top
     assert {path.name for path in run.path.iterdir() if path.is_dir()} == {
         "fold1", "fold3", "scores", "embeddings", "figures",
@@ -138,7 +138,7 @@ def test_run_folder_is_as_drawn(toy: Corpus, tmp_path: Path):
     assert {path.stem for path in (run.path / "scores").iterdir()} == tested
     assert {path.stem for path in (run.path / "embeddings").iterdir()} == tested
     for fold in (1, 3):
-        own = {"model.safetensors", "config.json", "thresholds.json", "history.csv", "validation_scores"}
+        own = {"model.safetensors", "config.json", "thresholds.json", "calibration.json", "history.csv", "validation_scores"}
         assert {path.name for path in run.fold(fold).iterdir()} == own
         validated = {path.stem for path in (run.fold(fold) / "validation_scores").iterdir()}
         assert validated == set(toy.folds[fold].val)
