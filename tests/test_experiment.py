@@ -138,7 +138,14 @@ def test_run_folder_is_as_drawn(toy: Corpus, tmp_path: Path):
     assert {path.stem for path in (run.path / "scores").iterdir()} == tested
     assert {path.stem for path in (run.path / "embeddings").iterdir()} == tested
     for fold in (1, 3):
-        own = {"model.safetensors", "config.json", "thresholds.json", "calibration.json", "history.csv", "validation_scores"}
+        own = {
+            "model.safetensors",
+            "config.json",
+            "thresholds.json",
+            "calibration.json",
+            "history.csv",
+            "validation_scores",
+        }
         assert {path.name for path in run.fold(fold).iterdir()} == own
         validated = {path.stem for path in (run.fold(fold) / "validation_scores").iterdir()}
         assert validated == set(toy.folds[fold].val)
