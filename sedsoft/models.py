@@ -105,7 +105,11 @@ class Network(nn.Module):
         if (spec.encoder is None) != (encoder is None):
             raise ValueError("the spec and the encoder that is handed in belong together: both or neither")
         width, attention = spec.backbone.n_linear, spec.attention
-        self.spec, self.frames_per_segment = spec, shapes.frames_per_segment
+        self.spec, self.frames_per_segment = spec, shapes.frames_per_segment // spec.backbone.block
+        if shapes.frames_per_segment % spec.backbone.block:
+            raise ValueError(
+                f"blocks of {spec.backbone.block} frames do not divide the {shapes.frames_per_segment} a segment"
+            )
         self.backbone = CRNN(spec.backbone, shapes.n_mels, None)
         self.query = self.encoder = self.attention = None
         n_local = n_scene_in = width
@@ -158,7 +162,8 @@ class Network(nn.Module):
         if self.spec.attention.query == "encoder":
             return self.encoder(middle(batch.extras, n_asked))
         if self.query is not None:
-            frames = self.query.embed(middle(batch.features, n_asked * per))
+            heard = middle(batch.features, n_asked * per * self.spec.backbone.block)
+            frames = self.query.embed(heard)
         local = middle(segment_means(frames, per), n_asked)
         return local, local
 

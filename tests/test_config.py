@@ -15,6 +15,7 @@ from sedsoft.attention import AttentionSpec
 from sedsoft.augment import AugmentationSpec, MaskSpec, WaveformSpec
 from sedsoft.core import with_settings
 from sedsoft.corpus import Corpus, describe
+from sedsoft.crnn import CRNNSpec
 from sedsoft.encoders import EncoderSpec
 from sedsoft.experiment import finish_fold, gather, train_fold
 from sedsoft.models import ModelSpec, ScoringSpec
@@ -39,6 +40,8 @@ OTHER = {
     "model.backbone.dropout": "0.5",
     "model.backbone.n_gru": "8",
     "model.backbone.n_linear": "16",
+    "model.backbone.block": "5",
+    "model.backbone.quiet": "0.2",
     "model.attention.form": "windowed",
     "model.attention.context_s": "3",
     "model.attention.score": "additive",
@@ -162,6 +165,7 @@ def test_every_setting_is_tried():
     everything = replace(
         Config(),
         model=ModelSpec(
+            backbone=CRNNSpec(quiet=0.1),
             attention=AttentionSpec(query="encoder"),
             encoder=EncoderSpec(),
             scoring=ScoringSpec(form="overlapping", length_s=100.0),
