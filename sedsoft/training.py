@@ -38,14 +38,17 @@ from sedsoft.batches import (
 from .core import FileError, atomic_path, check_fields, make_rng, make_torch_seed
 from .features import SEGMENT_S
 
-# %% ../nbs/15_training.ipynb #be1a603a
+# %% ../nbs/15_training.ipynb #f52efdf7
 @dataclass(frozen=True)
 class TrainingSpec:
     """How a model is trained; the defaults are the official baseline's."""
 
     epochs: int = 150  # at most, >= 1
     batch_size: int = 32  # sequences in a step, >= 1
-    learning_rate: float = 1e-3  # of Adam at first, > 0, finite
+    learning_rate: float = 1e-3  # of Adam, at first or at its highest, > 0, finite
+    weight_decay: float = 0.0  # share of each weight that a step takes away, times the learning rate, >= 0 (AdamW)
+    schedule: str = "plateau"  # "plateau": steps down when nothing gets better; "one_cycle": up, then down to nothing
+    keep: str = "best"  # the weights that are kept: of the "best" epoch by validation loss, or of the "last"
     lr_factor: float = 0.1  # that the learning rate is multiplied with, in (0, 1]
     lr_patience: int = 45  # epochs without better validation loss before that happens, >= 1
     stop_patience: int = 90  # epochs without better validation loss before training ends, >= 1
@@ -69,6 +72,9 @@ class TrainingSpec:
         check_fields(self, lr_patience=whole, stop_patience=whole, sequence_s=length, threads=whole, device=device)
         share = (lambda alpha: alpha is None or 0 <= alpha <= 1, "in [0, 1]")
         stride = (lambda seconds: seconds is None or _is_whole(seconds), length[1])
+        check_fields(self, schedule=(lambda name: name in ("plateau", "one_cycle"), '"plateau" or "one_cycle"'))
+        check_fields(self, keep=(lambda name: name in ("best", "last"), '"best" or "last"'))
+        check_fields(self, weight_decay=(lambda share: 0 <= share < math.inf, ">= 0 and finite"))
         check_fields(self, targets=(lambda name: name in ("all", "middle"), '"all" or "middle"'))
         check_fields(self, alpha=share, train_stride_s=stride)
         if self.targets == "all" and self.train_stride_s is not None:
@@ -134,7 +140,7 @@ def make_stream(
 
     return stream
 
-# %% ../nbs/15_training.ipynb #0378f9fe
+# %% ../nbs/15_training.ipynb #3b37e41b
 def epochs_since_best(
     val_losses: Sequence[float],  # one an epoch so far
 ) -> int:  # 0 if the last epoch is the best so far, or if there is none
@@ -146,10 +152,19 @@ def next_learning_rate(
     val_losses: Sequence[float],  # one an epoch so far
     spec: TrainingSpec,  # first rate, factor and patience
 ) -> float:  # > 0
-    """The learning rate of the epoch that follows."""
+    """The learning rate of the epoch that follows; "one_cycle" looks at no loss."""
+    if spec.schedule == "one_cycle":
+        return spec.learning_rate * _cycle((len(val_losses) + 0.5) / spec.epochs)
     waits = [epochs_since_best(val_losses[:n]) for n in range(1, len(val_losses) + 1)]
     n_steps = sum(wait > 0 and wait % spec.lr_patience == 0 for wait in waits)
     return spec.learning_rate * spec.lr_factor**n_steps
+
+
+def _cycle(done: float) -> float:
+    """Share of the highest learning rate where so much of the training is done: up for a fifth of it, then down."""
+    rising = done < 0.2
+    turned = done / 0.2 if rising else 1 - (done - 0.2) / 0.8  # from 0 to 1, and back
+    return 0.1 * rising + (0.9 if rising else 1.0) * (1 - math.cos(math.pi * turned)) / 2
 
 
 def is_over(
@@ -227,7 +242,7 @@ def seeded(
         if on_mps:
             torch.mps.set_rng_state(before)
 
-# %% ../nbs/15_training.ipynb #b1ed6374
+# %% ../nbs/15_training.ipynb #dc67a2d3
 @dataclass(frozen=True)
 class EpochRecord:
     """What an epoch came to: a line of the history."""
@@ -244,7 +259,7 @@ class TrainingState:
     """All that going on needs, in main memory."""
 
     model: dict[str, Tensor]  # parameters and buffers after the last epoch
-    best: dict[str, Tensor]  # those after the epoch with the least validation loss
+    best: dict[str, Tensor]  # those to be kept so far: after the epoch with the least validation loss, or the last
     optimiser: dict[str, Tensor]  # Adam's entries, named "parameter/entry"
     records: tuple[EpochRecord, ...]  # every epoch so far
 
@@ -280,7 +295,7 @@ def _restore(model: nn.Module, optimiser: torch.optim.Optimizer, state: Training
         entries[k] = {entry: tensor.clone() for (parameter, _, entry), tensor in kept.items() if parameter == name}
     optimiser.load_state_dict({"state": entries, "param_groups": optimiser.state_dict()["param_groups"]})
 
-# %% ../nbs/15_training.ipynb #0ce17ce1
+# %% ../nbs/15_training.ipynb #42fff593
 def fit(
     model: nn.Module,  # batch -> what the loss wants, with its first weights; it is copied to the device
     train: Stream,  # to learn from
@@ -290,13 +305,13 @@ def fit(
     seed_key: tuple[int | str, ...] = (0,),  # the experiment's seed, then what names this training, such as its fold
     state: TrainingState | None = None,  # to go on from; None: begin
 ) -> Iterator[Epoch]:  # epoch after epoch, until `is_over`
-    """Train a model, an epoch at a time; the best weights so far are in each epoch's state.
+    """Train a model by AdamW, an epoch at a time; the weights to be kept so far are in each epoch's state.
 
     Raises `ValueError` for a split without a valid segment, a device that is missing, or a loss that is not finite.
     """
     device = choose_device(spec.device)
     model = copy.deepcopy(model).to(device)
-    optimiser = torch.optim.Adam(model.parameters(), lr=spec.learning_rate)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=spec.learning_rate, weight_decay=spec.weight_decay)
     records, best = (), {}
     if state is not None:
         records, best = state.records, state.best
@@ -304,7 +319,7 @@ def fit(
     while not is_over([record.val_loss for record in records], spec):
         record = _run_epoch(model, optimiser, (train, val), loss, spec, (device, *seed_key), records)
         records, now = (*records, record), _copies(model.state_dict())
-        best = now if record.is_best else best
+        best = now if record.is_best or spec.keep == "last" else best
         yield Epoch(record, TrainingState(now, best, _keep_optimiser(optimiser, model), records))
 
 

@@ -79,6 +79,9 @@ OTHER = {
     "training.epochs": "5",
     "training.batch_size": "1",
     "training.learning_rate": "0.02",
+    "training.weight_decay": "0.5",
+    "training.schedule": "one_cycle",
+    "training.keep": "last",
     "training.lr_factor": "0.5",
     "training.lr_patience": "2",
     "training.stop_patience": "2",
@@ -112,6 +115,7 @@ WITH = {  # what a setting needs to matter, by the beginning of its name; the fi
     "augmentation.masks": ("augmentation.masks.probability=1.0",),
     "augmentation": ("augmentation.waveform.piece_s=10.0", "augmentation.n_copies=1", "augmentation.copy_share=1.0"),
     "training.train_stride_s": ("training.targets=middle",),
+    "training.keep": ("training.learning_rate=0.05",),
 }
 ALSO = {  # what has to change with a setting
     "features.sr": ("features.f_max_hz=4000.0", "features.hop=1600", "features.win=3200"),  # frames as before
