@@ -62,6 +62,7 @@ OTHER = {
     "loss.gamma": "0.5",
     "loss.alpha": "2.0",
     "loss.scene_weight": "1.0",
+    "loss.sharpness": "10.0",
     "augmentation.n_copies": "2",
     "augmentation.copy_share": "0.9",
     "augmentation.waveform.pitch_cents": "100.0",
@@ -115,7 +116,7 @@ WITH = {  # what a setting needs to matter, by the beginning of its name; the fi
     "augmentation.masks": ("augmentation.masks.probability=1.0",),
     "augmentation": ("augmentation.waveform.piece_s=10.0", "augmentation.n_copies=1", "augmentation.copy_share=1.0"),
     "training.train_stride_s": ("training.targets=middle",),
-    "training.keep": ("training.learning_rate=0.05",),
+    "training.keep": ("training.learning_rate=0.02", "training.epochs=30", "training.lr_patience=30"),
 }
 ALSO = {  # what has to change with a setting
     "features.sr": ("features.f_max_hz=4000.0", "features.hop=1600", "features.win=3200"),  # frames as before
