@@ -126,9 +126,9 @@ def masked_mean(
 
 # %% ../nbs/13_losses.ipynb #679530f5
 def sharpen(
-    targets: Tensor,  # (...) soft labels in [0, 1]
+    targets: Tensor,  # (..., C) soft labels in [0, 1]
     sharpness: float,  # steepness at 0.5, >= 0; 0: no change
-) -> Tensor:  # (...) in [0, 1], in the same order, and 0.5 where they were 0.5
+) -> Tensor:  # (..., C) in [0, 1], in the same order, and 0.5 where they were 0.5
     """Draw soft labels apart around 0.5, by a logistic curve."""
     return targets if sharpness == 0 else torch.sigmoid(sharpness * (targets - 0.5))
 
