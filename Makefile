@@ -28,7 +28,7 @@ demo: ## the main job on embedded soundscapes: trains five folds, prints F1_MO, 
 	$(SETUP)
 	@$(BIN)/sedsoft_demo --out $(OUT)
 
-test: ## everything: notebooks against the library, tests, lint, freshness; 10 minutes on two cores (JOBS=2)
+test: ## everything: notebooks against the library, tests, lint, freshness; 10 to 15 minutes on two cores (JOBS=2)
 	$(SETUP) $(PEERS_TOO)
 	@$(PYTEST) tests
 
