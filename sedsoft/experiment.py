@@ -194,7 +194,10 @@ def finish_fold(
     for scores, scored in score_recordings(detector, material, test):
         _write_arrays(run.path / "embeddings" / f"{scores.name}.npz", embeddings=scored.embeddings)
         if scored.weights is not None:
-            times = {"context_s": detector.spec.attention.context_s, "hop_s": detector.features.hop_s}
+            times = {
+                "context_s": detector.spec.attention.context_s,
+                "hop_s": SEGMENT_S / detector.model.frames_per_segment,
+            }
             _write_arrays(run.path / "attention" / f"{scores.name}.npz", weights=scored.weights, **times)
         write_scores(run.path / "scores" / f"{scores.name}.tsv", scores)
     scores, soft, spec = np.concatenate(segments), np.concatenate(labels), detector.spec
