@@ -8,7 +8,7 @@ __all__ = ['Split', 'make_split', 'Cuts', 'middle', 'cut_chunks', 'cut_windows',
 
 # %% ../nbs/07_batches.ipynb #0b95f28a
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch

@@ -20,7 +20,7 @@ from .attention import AttentionSpec, GlobalAttention, gather_context, make_fusi
 from .batches import Sequences, middle
 from .core import FileError, atomic_path, check_fields, from_mapping, read_json, to_json, to_mapping, write_text
 from .crnn import CRNN, CRNNSpec, Outputs
-from .encoders import Encoder, EncoderSpec, SegmentEncoder, blank_encoder, encoder_config
+from .encoders import Encoder, EncoderSpec, SegmentEncoder, blank_encoder
 from .features import FeatureSpec, Standardiser, spec_differences
 
 # %% ../nbs/14_models.ipynb #e44bc642
