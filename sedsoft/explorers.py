@@ -620,12 +620,13 @@ def attention_data(
     path: str | Path,  # a run folder with attention
     corpus: Corpus,  # the corpus it was trained on
 ) -> AttentionData:  # its test recordings, with their features
-    """Bring a run's attention together with the features of the recordings."""
+    """Bring a run's attention together with the features of the recordings, block by block."""
     run = open_run(path)
     weights, hop_s = read_attention(path)
     check_corpus_of(run, describe(corpus))
-    spec = run.config.features
-    features = [read_features(corpus[name].audio, spec, len(weights[name])) for name in progress(weights, "features")]
+    spec, block = run.config.features, run.config.model.backbone.block
+    heard = (read_features(corpus[name].audio, spec, len(weights[name])) for name in progress(weights, "features"))
+    features = [frames.reshape(-1, block, spec.n_mels).mean(axis=1) for frames in heard]
     return AttentionData(run.path.name, tuple(weights), tuple(features), tuple(weights.values()), hop_s)
 
 

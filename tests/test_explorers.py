@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 from toy import toy_config, write_toy
 
 from sedsoft import explorers
-from sedsoft.core import FileError
+from sedsoft.core import FileError, with_settings
 from sedsoft.corpus import describe
 from sedsoft.evaluation import ReferenceRecording, judge
 from sedsoft.explorers import (
@@ -371,6 +371,17 @@ def test_attention_of_two_kinds_is_no_run(tmp_path: Path) -> None:
         np.savez(tmp_path / "attention" / name, weights=np.zeros((3, round(1 / hop_s))), context_s=1.0, hop_s=hop_s)
     with pytest.raises(FileError, match="unlike hop_s, 0.05 and 0.2"):
         read_attention(tmp_path)
+
+
+def test_attention_of_a_backbone_that_sums_up_blocks_is_drawn_on_its_clock(tmp_path: Path) -> None:
+    corpus = write_toy(tmp_path / "corpus", n_recordings=3, n_segments=6)
+    config = with_settings(toy_config(), ["model.backbone.block=5"])
+    run, name = start_run(tmp_path / "run", config, describe(corpus)), corpus.recordings[0].name
+    (run.path / "attention").mkdir()
+    np.savez(run.path / "attention" / f"{name}.npz", weights=np.full((6, 7), 1 / 7, np.float32), context_s=7, hop_s=1)
+    data = attention_data(run.path, corpus)
+    heard = read_features(corpus[name].audio, config.features)
+    assert_allclose(data.features[0], [heard[k : k + 5].mean(axis=0) for k in range(0, 30, 5)], rtol=1e-6)
 
 
 def test_attention_from_run_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
