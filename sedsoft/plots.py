@@ -132,7 +132,7 @@ def plot_losses(
     history: pd.DataFrame,  # a row an epoch: fold, epoch, train_loss, val_loss, is_best
     ax: Axes | None = None,  # where to draw; None: on a figure of its own
 ) -> Axes:  # loss over epochs
-    """Training and validation loss of each fold, with the last epoch that was the best so far.
+    """Training and validation loss of each fold, and the epoch with the least validation loss.
 
     Source: report, figure 4.
     """
@@ -149,7 +149,7 @@ def plot_losses(
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.grid(color="0.9", linewidth=0.8)
     _frame(ax)
-    kinds = [("validation", "-", ""), ("training", ":", ""), ("kept", "", "o")]
+    kinds = [("validation", "-", ""), ("training", ":", ""), ("least", "", "o")]
     styles = [Line2D([], [], color="0.3", linestyle=line, marker=mark, label=label) for label, line, mark in kinds]
     styles += [Line2D([], [], color=colour, label=f"fold {fold}") for colour, fold in zip(colours, folds, strict=True)]
     _legend(ax, styles)

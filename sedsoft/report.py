@@ -252,7 +252,7 @@ _TEXTS = {  # name -> title and caption
         "Calibration",
         "Mean label over mean score, a fifteenth of the segments a dot. Below the line: too sure.",
     ),
-    "losses": ("Training", "Loss of each fold over the epochs. The dot is the epoch whose weights were kept."),
+    "losses": ("Training", "Loss of each fold over the epochs. The dot is the epoch with the least validation loss."),
     "scene_f1": ("Scenes", "Mean F1 over the classes that sound in a scene."),
     "threshold_curves": ("Thresholds", "Dot: the oracle's. Triangles: validated, one a fold. Broad hills forgive."),
     "embedding": (

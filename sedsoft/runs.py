@@ -57,7 +57,9 @@ class Config:
     def __post_init__(self):
         check_fields(self, seed=(lambda seed: seed >= 0, ">= 0"))
         make_loss(self.loss, self.model.activation)  # refuses what does not fit
-        attention, training = self.model.attention, self.training
+        attention, training, masks = self.model.attention, self.training, self.augmentation.masks
+        if self.model.backbone.quiet is not None and masks is not None and masks.probability > 0:
+            raise ValueError("augmentation.masks erases what backbone.quiet counts from: use one of the two")
         wanted = "middle" if attention is not None and attention.form == "windowed" else training.targets
         if training.targets != wanted or (attention is not None and attention.form == "banded" and wanted == "middle"):
             raise ValueError('windowed attention learns with training.targets = "middle", banded with "all"')

@@ -50,11 +50,12 @@ class TrainingSpec:
     schedule: str = "plateau"  # "plateau": steps down when nothing gets better; "one_cycle": up, then down to nothing
     keep: str = "best"  # the weights that are kept: of the "best" epoch by validation loss, or of the "last"
     lr_factor: float = 0.1  # that the learning rate is multiplied with, in (0, 1]
-    lr_patience: int = 45  # epochs without better validation loss before that happens, >= 1
-    stop_patience: int = 90  # epochs without better validation loss before training ends, >= 1
+    lr_patience: int = 45  # epochs without better validation loss before that happens, >= 1; "one_cycle" has none
+    stop_patience: int = 90  # epochs without better validation loss before training ends, >= 1; likewise
     sequence_s: float = 40.0  # length of a sequence, a whole number of segments of 1 s, >= 1
     join: bool = True  # whether recordings are joined in time before they are cut, as the baseline does
     random_offset: bool = False  # whether sequences begin at new places each epoch
+    classes: str = "all"  # what is learnt: "all" classes of the corpus, or the "evaluated" alone
     targets: str = "all"  # "all": chunks that learn every segment; "middle": windows that learn the one in the middle
     train_stride_s: float | None = None  # from one window's target to the next, s; None: sequence_s, as for chunks
     alpha: float | None = None  # of the balanced sampler, in [0, 1]; None: every sequence once an epoch
@@ -73,6 +74,7 @@ class TrainingSpec:
         share = (lambda alpha: alpha is None or 0 <= alpha <= 1, "in [0, 1]")
         stride = (lambda seconds: seconds is None or _is_whole(seconds), length[1])
         check_fields(self, schedule=(lambda name: name in ("plateau", "one_cycle"), '"plateau" or "one_cycle"'))
+        check_fields(self, classes=(lambda name: name in ("all", "evaluated"), '"all" or "evaluated"'))
         check_fields(self, keep=(lambda name: name in ("best", "last"), '"best" or "last"'))
         check_fields(self, weight_decay=(lambda share: 0 <= share < math.inf, ">= 0 and finite"))
         check_fields(self, targets=(lambda name: name in ("all", "middle"), '"all" or "middle"'))
@@ -171,8 +173,9 @@ def is_over(
     val_losses: Sequence[float],  # one an epoch so far
     spec: TrainingSpec,  # epochs and patience
 ) -> bool:  # whether training ends here
-    """Whether enough epochs have passed, or too many without a better loss."""
-    return len(val_losses) >= spec.epochs or epochs_since_best(val_losses) >= spec.stop_patience
+    """Whether enough epochs have passed, or too many without a better loss; one cycle is not cut short."""
+    has_waited = spec.schedule == "plateau" and epochs_since_best(val_losses) >= spec.stop_patience
+    return has_waited or len(val_losses) >= spec.epochs
 
 # %% ../nbs/15_training.ipynb #cce1598f
 Loss = Callable[[Any, Sequences], Tensor]  # (what the model says, batch) -> (), as `sedsoft.losses.make_loss` gives

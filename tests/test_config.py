@@ -89,6 +89,7 @@ OTHER = {
     "training.sequence_s": "3.0",
     "training.join": "true",
     "training.random_offset": "true",
+    "training.classes": "evaluated",
     "training.targets": "middle",
     "training.train_stride_s": "2.0",
     "training.alpha": "1.0",
@@ -111,6 +112,7 @@ WITH = {  # what a setting needs to matter, by the beginning of its name; the fi
     "model.scoring.length_s": PIECES,
     "model.scoring.margin_s": PIECES,
     "model.scoring": HEARING,
+    "model.backbone.quiet": ("augmentation.masks.probability=0.0",),
     "loss.gamma": ("loss.name=focal",),
     "loss.alpha": ("loss.name=focal",),
     "augmentation.masks": ("augmentation.masks.probability=1.0",),
@@ -134,7 +136,8 @@ def leaves(config: Config, prefix: str = "") -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    return write_toy(tmp_path_factory.mktemp("toy"), n_recordings=5, n_segments=7)
+    corpus = write_toy(tmp_path_factory.mktemp("toy"), n_recordings=5, n_segments=7)
+    return replace(corpus, evaluated=corpus.classes[:1])
 
 
 @pytest.fixture(autouse=True)
@@ -175,7 +178,7 @@ def test_every_setting_is_tried():
             encoder=EncoderSpec(),
             scoring=ScoringSpec(form="overlapping", length_s=100.0),
         ),
-        augmentation=AugmentationSpec(WaveformSpec(), masks=MaskSpec()),
+        augmentation=AugmentationSpec(WaveformSpec(), masks=MaskSpec(probability=0.0)),
     )
     assert set(OTHER) == set(leaves(everything))
 
@@ -212,6 +215,13 @@ def test_settings_that_belong_together_are_changed_in_any_order(settings: tuple[
     assert with_settings(baseline, settings) == with_settings(baseline, settings[::-1]) != baseline
     with pytest.raises(ValueError, match="hop is 3200|bce"):
         with_settings(baseline, settings[:1])
+
+
+def test_masks_do_not_count_as_quiet():
+    quiet = ["model.backbone.quiet=0.1"]
+    with pytest.raises(ValueError, match="augmentation.masks erases what backbone.quiet counts from"):
+        with_settings(find_config("crnn_augmented"), quiet)
+    with_settings(find_config("crnn_augmented"), [*quiet, "augmentation.masks.probability=0.0"])
 
 
 @pytest.mark.parametrize(

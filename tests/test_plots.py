@@ -157,11 +157,11 @@ def test_figure_4_has_both_losses_of_five_folds() -> None:
     ax = plots.plot_losses(history)
     assert len(ax.lines) == 15
     for k, (_, own) in enumerate(history.groupby("fold")):
-        train, val, kept = ax.lines[3 * k : 3 * k + 3]
+        train, val, least = ax.lines[3 * k : 3 * k + 3]
         assert_allclose(train.get_xydata(), own[["epoch", "train_loss"]])
         assert_allclose(val.get_xydata(), own[["epoch", "val_loss"]])
-        assert_allclose(kept.get_ydata(), [own["val_loss"].min()])
-        assert train.get_color() == val.get_color() == kept.get_color()
+        assert_allclose(least.get_ydata(), [own["val_loss"].min()])
+        assert train.get_color() == val.get_color() == least.get_color()
         assert train.get_linestyle() != val.get_linestyle()
     assert len({line.get_color() for line in ax.lines}) == 5
 
@@ -220,7 +220,7 @@ def test_the_best_epoch_is_the_last_that_was_best() -> None:
     assert plots.plot_losses(history).lines[2].get_xydata().tolist() == [[2.0, 3.0]]
     two_folds = pd.concat([HISTORY, HISTORY.assign(fold=4)])
     labels = [text.get_text() for text in plots.plot_losses(two_folds).get_legend().get_texts()]
-    assert labels == ["validation", "training", "kept", "fold 1", "fold 4"]
+    assert labels == ["validation", "training", "least", "fold 1", "fold 4"]
 
 
 def test_chance_is_where_it_is() -> None:

@@ -1,0 +1,94 @@
+"""The best configuration against the official baseline, and what each ingredient adds: rows for bench.md.
+
+    python bench/best.py --data CORPUS --out DIR [--configs best baseline] [--seeds 0 1 2]
+    python bench/best.py --data CORPUS --out DIR --ingredients [--seeds 0]
+
+The first trains five folds of each configuration and seed, in turns, and compares every configuration with the last
+one. The second trains `best` without one ingredient after the other. One thread. Stopped, the same command goes on, and
+what is finished is only printed. DIR/figures.csv has a line a run: F1_MO and validated F1 in %, and the minutes of the
+processor that its training and scoring took.
+"""
+
+import argparse
+import time
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from sedsoft.ablation import paired_difference
+from sedsoft.core import make_rng, read_json, to_json, with_settings, write_text
+from sedsoft.corpus import Corpus, describe, read_corpus
+from sedsoft.evaluation import Judged, class_table
+from sedsoft.experiment import gather, judge_run, n_threads, run_fold
+from sedsoft.runs import Config, find_config, is_finished, locked, start_run
+
+
+def without_ingredients(best: Config) -> dict[str, Config]:
+    """The best configuration, then without one thing after the other."""
+    backbone = replace(best.model.backbone, quiet=None)
+    as_they_come = replace(best, model=replace(best.model, backbone=backbone))
+    plateau = ["training.schedule=plateau", "training.keep=best", "training.learning_rate=0.001"]
+    return {
+        "best": best,
+        "soft labels as they are": with_settings(best, ["loss.sharpness=0.0"]),
+        "squared error": with_settings(best, ["loss.name=mse"]),
+        "levels as they come": as_they_come,
+        "frames of 200 ms": with_settings(best, ["features.hop=3200", "features.win=6400", "model.backbone.block=1"]),
+        "steps down, best epoch kept": with_settings(best, plateau),
+    }
+
+
+def train(folder: Path, config: Config, corpus: Corpus) -> tuple[Judged, dict[str, float]]:
+    """Train what is not trained yet; the run's scores, and its figures."""
+    run = start_run(folder, config, describe(corpus))
+    waiting = [fold for fold in sorted(corpus.folds) if not is_finished(run, fold)]
+    with locked(run), n_threads(1):
+        material = gather(corpus, config) if waiting else None
+        for fold in waiting:
+            begun, began_s = run.fold(fold).exists(), time.process_time()
+            run_fold(run, corpus, material, fold)
+            minutes = float("nan") if begun else (time.process_time() - began_s) / 60
+            write_text(run.fold(fold) / "cost.json", to_json({"minutes": minutes}))
+    judged = judge_run(run, corpus)
+    mean = 100 * class_table(judged).loc["mean"]
+    minutes = sum(read_json(run.fold(fold) / "cost.json")["minutes"] or float("nan") for fold in run.folds)
+    return judged, {"f1_mo": mean["f1"], "f1_validated": mean["f1_validated"], "minutes": minutes}
+
+
+def main() -> None:
+    """Train, print a line a run, then the differences."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", help="a corpus folder; without it nothing is done")
+    parser.add_argument("--out", type=Path, default=Path("runs/best"), help="where the runs are kept")
+    parser.add_argument("--configs", nargs="+", default=["best", "baseline"])
+    parser.add_argument("--ingredients", action="store_true", help="best without one thing after the other")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    args = parser.parse_args()
+    if args.data is None:
+        print("nothing done: it takes hours, and --data CORPUS")
+        return
+    corpus, lines, judged = read_corpus(args.data), [], defaultdict(list)
+    named = {name: find_config(name) for name in args.configs}
+    rows = without_ingredients(find_config("best")) if args.ingredients else named
+    for seed in args.seeds:
+        for name, config in rows.items():
+            config = replace(with_settings(config, ["training.threads=1"]), seed=seed)
+            folder = args.out / f"{name.replace(' ', '_').replace(',', '')}_seed{seed}"
+            scored, figures = train(folder, config, corpus)
+            judged[name].append(scored)
+            lines.append({"row": name, "seed": seed, **figures})
+            print(", ".join(f"{key} {value:.2f}" if key != "row" else value for key, value in lines[-1].items()))
+            frame = pd.DataFrame(lines).round(2)
+            write_text(args.out / "figures.csv", frame.to_csv(index=False, lineterminator="\n"))
+    other = "best" if args.ingredients else args.configs[-1]
+    for name in rows:
+        if name != other:
+            difference = paired_difference(judged[name], judged[other], make_rng(0, "best"))
+            points = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * part for part in difference))
+            print(f"{name} - {other}: {points} points of F1_MO", flush=True)
+
+
+if __name__ == "__main__":
+    main()
