@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# %% ../nbs/07_batches.ipynb #b6742789
+# %% ../nbs/07_batches.ipynb #0df9fe53
 @dataclass(frozen=True)
 class Split:
     """Recordings one after another, a row a segment."""
@@ -31,8 +31,8 @@ class Split:
     ) -> "Split":  # the same, there
         """Move to a device; what is there already is not copied."""
         extras = None if self.extras is None else self.extras.to(device)
-        parts = [part.to(device) for part in (self.features, self.targets, self.scenes)]
-        return Split(*parts, extras, self.lengths)
+        features, targets, scenes = self.features.to(device), self.targets.to(device), self.scenes.to(device)
+        return Split(features, targets, scenes, extras, self.lengths)
 
 
 def make_split(
