@@ -39,12 +39,12 @@ class CRNNSpec:
         """What the first block reads of each frame and band."""
         return (1 if self.block == 1 else 3) + (self.quiet is not None)
 
-# %% ../nbs/10_crnn.ipynb #8a3f4180
+# %% ../nbs/10_crnn.ipynb #dad19aa8
 def summarise(
     features: Tensor,  # (B, T, M) log-mel
     block: int,  # frames that become one, divides T
 ) -> Tensor:  # (B, C, T // block, M): C = 3, mean, highest, mean step between neighbours; C = 1 where block is 1
-    """Sum up blocks of frames; raises `ValueError` where they do not go into the sequence."""
+    """Sum up blocks of frames; raises `ValueError` where they do not go into the sequence. Source: ours."""
     if block == 1:
         return features.unsqueeze(1)
     if features.shape[1] % block:
@@ -52,12 +52,15 @@ def summarise(
     blocks = features.unflatten(1, (-1, block))  # (B, T // block, block, M)
     return torch.stack([blocks.mean(2), blocks.amax(2), blocks.diff(dim=2).abs().mean(2)], dim=1)
 
-# %% ../nbs/10_crnn.ipynb #ef161291
+# %% ../nbs/10_crnn.ipynb #5223564e
 def above_quiet(
     levels: Tensor,  # (B, C, T, M), mean and highest levels first, as `summarise` gives them
     quiet: float,  # share of the frames below the quiet, in [0, 1]
 ) -> Tensor:  # (B, C + 1, T, M) levels above the quiet of each band; the last: mean levels, each place in its colour
-    """Count loudness from the quiet of each band in each sequence."""
+    """Count loudness from the quiet of each band in each sequence.
+
+    Source: ours, after noise floors taken as the least (Martin 2001) or a quantile (Stahl et al. 2000) of each band.
+    """
     floor = torch.quantile(levels[:, :1], quiet, dim=2, keepdim=True)  # (B, 1, 1, M)
     n_levels = min(levels.shape[1], 2)
     colour = levels[:, :1] - floor.mean(3, keepdim=True)
@@ -118,7 +121,7 @@ def count_multiply_adds(
     n_gru = 2 * 3 * spec.n_gru * (n_in * n_bands + spec.n_gru)
     return total + n_gru + 2 * spec.n_gru * spec.n_linear
 
-# %% ../nbs/10_crnn.ipynb #c3e86c8d
+# %% ../nbs/10_crnn.ipynb #5037c5ed
 @dataclass(frozen=True)
 class Outputs:
     """What a network makes of a batch of sequences, for the Q segments in the middle that it answers for."""
@@ -126,7 +129,7 @@ class Outputs:
     logits: Tensor  # (B, Q * rate, C) any real numbers
     embeddings: Tensor  # (B, Q * rate, D) what the last layer saw
     rate: int  # answers in a segment: as many as it has frames, or 1
-    scenes: Tensor | None = None  # (B, Q, n_scenes) scene logits from the local feature; None: no such head
+    scenes: Tensor | None = None  # (B, Q, n_scenes) scene logits of each segment; None: no such head
     weights: Tensor | None = None  # (B, Q, K) attention over the context, sums to 1; None: it does not attend
 
     def __post_init__(self):
