@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sedsoft.ablation import find_rows, paired_difference, row_config
+from sedsoft.ablation import find_rows, row_config
 from sedsoft.attention import count_multiply_adds as count_attention
 from sedsoft.attention import overlapping
 from sedsoft.batches import Split, cut_chunks, cut_windows, make_split, take
 from sedsoft.core import make_rng, with_settings
 from sedsoft.corpus import read_corpus
 from sedsoft.crnn import count_multiply_adds
-from sedsoft.evaluation import class_table
+from sedsoft.evaluation import class_table, compare_seeds
 from sedsoft.experiment import judge_run, run_experiment
 from sedsoft.features import FeatureSpec
 from sedsoft.losses import LossSpec, make_loss
@@ -160,8 +160,9 @@ def compare_scores(data: str, out: str, n_seeds: int, epochs: int) -> None:
             judged[name].append(judge_run(run_experiment(folder, config, corpus), corpus))
             mean = 100 * class_table(judged[name][-1]).loc["mean"]
             print(f"{name}, seed {seed}: F1_MO {mean['f1']:.2f}, validated {mean['f1_validated']:.2f}", flush=True)
-    difference, low, high = paired_difference(judged["banded"], judged["windowed"], make_rng(0, "attention"))
-    print(f"banded - windowed: {100 * difference:+.2f} points of F1_MO [{100 * low:+.2f}, {100 * high:+.2f}]")
+    gain = compare_seeds(judged["banded"], judged["windowed"], make_rng(0, "attention"))["f1_mo"]
+    ends = ", ".join(f"{100 * end:+.2f}" for end in gain["ci"] or ()) or "no interval"
+    print(f"banded - windowed: {100 * gain['difference']:+.2f} points of F1_MO [{ends}]")
 
 
 def main() -> None:

@@ -17,10 +17,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from sedsoft.ablation import paired_difference
 from sedsoft.core import make_rng, read_json, to_json, with_settings, write_text
 from sedsoft.corpus import Corpus, describe, read_corpus
-from sedsoft.evaluation import Judged, class_table
+from sedsoft.evaluation import Judged, class_table, compare_seeds
 from sedsoft.experiment import gather, judge_run, n_threads, run_fold
 from sedsoft.runs import Config, find_config, is_finished, locked, start_run
 
@@ -85,9 +84,9 @@ def main() -> None:
     other = "best" if args.ingredients else args.configs[-1]
     for name in rows:
         if name != other:
-            difference = paired_difference(judged[name], judged[other], make_rng(0, "best"))
-            points = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * part for part in difference))
-            print(f"{name} - {other}: {points} points of F1_MO", flush=True)
+            gain = compare_seeds(judged[name], judged[other], make_rng(0, "best"))["f1_mo"]
+            ends = ", ".join(f"{100 * end:+.1f}" for end in gain["ci"] or ()) or "no interval"
+            print(f"{name} - {other}: {100 * gain['difference']:+.1f} [{ends}] points of F1_MO", flush=True)
 
 
 if __name__ == "__main__":

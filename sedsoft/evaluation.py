@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ReferenceRecording', 'references_of', 'Judged', 'judge', 'oracle_and_validated', 'class_table', 'per_scene',
-           'per_class', 'chance', 'soft_table', 'reliability_of', 'intervals', 'evaluate', 'joined_in_time', 'compare']
+           'per_class', 'chance', 'soft_table', 'reliability_of', 'intervals', 'evaluate', 'joined_in_time', 'compare',
+           'compare_seeds']
 
 # %% ../nbs/27_evaluation.ipynb #52e7ad09
 import math
@@ -342,36 +343,51 @@ def compare(
     other: Judged,  # another, on the same recordings and labels
     rng: np.random.Generator,  # draws the resamples, the same for both
     n_resamples: int = 1000,  # how many
-) -> dict[str, dict[str, Any] | None]:  # f1_mo, f1_validated -> ours, other, difference, ci; None: not known for both
+) -> dict[str, dict[str, Any] | None]:  # as `compare_seeds`
     """Compare two systems on resamples that both share; raises `ValueError` if their recordings or labels differ."""
-    _check_alike(ours, other)
-    both = (ours, other)
-    counts = [_counts(judged) for judged in both]
+    return compare_seeds([ours], [other], rng, n_resamples)
+
+
+def compare_seeds(
+    ours: Sequence[Judged],  # one system, once for each seed that it was trained with
+    other: Sequence[Judged],  # another, on the same recordings and labels; not necessarily with as many seeds
+    rng: np.random.Generator,  # draws the resamples, the same for all
+    n_resamples: int = 1000,  # how many
+) -> dict[str, dict[str, Any] | None]:  # f1_mo, f1_validated -> ours, other, difference, ci; None: not known for all
+    """Compare the means over seeds of two systems; `ci` is None where recordings are too few for an interval.
+
+    Raises `ValueError` if recordings or labels differ, or if a system has no seed.
+    """
+    if not ours or not other:
+        raise ValueError(f"{len(ours)} seeds against {len(other)}: each system needs at least one")
+    for judged in (*ours, *other):
+        _check_alike(ours[0], judged)
+    counts = [[_counts(judged) for judged in seeds] for seeds in (ours, other)]
     try:
-        drawn = _drawn(ours, counts[0], rng, n_resamples)
+        drawn = _drawn(ours[0], counts[0][0], rng, n_resamples)
     except ValueError:
         drawn = None
-    points = [oracle_and_validated(judged) for judged in both]
-    oracle = _gain([oracle for oracle, _ in points], resampled_f1_mo, counts, drawn)
-    if any(validated is None for _, validated in points):
-        return {"f1_mo": oracle, "f1_validated": None}
+    tables = [[oracle_and_validated(judged) for judged in seeds] for seeds in (ours, other)]
+    oracle = [[table for table, _ in seeds] for seeds in tables]
+    validated = [[table for _, table in seeds] for seeds in tables]
+    is_known = all(table is not None for seeds in validated for table in seeds)
     return {
-        "f1_mo": oracle,
-        "f1_validated": _gain([validated for _, validated in points], resampled_validated_f1, counts, drawn),
+        "f1_mo": _gain(oracle, resampled_f1_mo, counts, drawn),
+        "f1_validated": _gain(validated, resampled_validated_f1, counts, drawn) if is_known else None,
     }
 
 
 def _gain(
-    points: list[pd.DataFrame],
+    tables: list[list[pd.DataFrame]],
     resampled: Callable[[RecordingCounts, np.ndarray], np.ndarray],
-    counts: list[RecordingCounts],
+    counts: list[list[RecordingCounts]],
     drawn: np.ndarray | None,
 ) -> dict[str, Any]:
     """One figure of both systems, their difference, and its interval if resamples were drawn."""
-    ours, other = map(mean_f1, points)
+    ours, other = (float(np.mean([mean_f1(table) for table in seeds])) for seeds in tables)
     ends = None
     if drawn is not None:
-        ours_drawn, other_drawn = (resampled(each, drawn) for each in counts)
+        ours_drawn, other_drawn = (np.mean([resampled(each, drawn) for each in seeds], axis=0) for seeds in counts)
         ends = list(interval(ours_drawn - other_drawn))
     return {"ours": ours, "other": other, "difference": ours - other, "ci": ends}
 
