@@ -14,6 +14,7 @@ import pytest
 import safetensors.torch
 import torch
 from torch.testing import assert_close
+from toy_encoder import save_small
 
 from sedsoft import encoders
 from sedsoft.audio import write_audio
@@ -38,30 +39,7 @@ from sedsoft.encoders import (
 )
 from sedsoft.features import FeatureCache, _import_torchaudio
 
-SMALL = {
-    "hidden_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "conv_dim": (8,) * 7,
-    "num_conv_pos_embeddings": 16,
-    "num_conv_pos_embedding_groups": 2,
-    "layerdrop": 0.0,
-}
 BANDS = "sedsoft.encoders:mean_log_mel"
-
-
-def save_small(folder: Path, kind: str = "wav2vec2", seed: int = 0, for_pretraining: bool = False) -> Path:
-    """Save a small network with random weights in the hub's layout."""
-    _import_torchaudio()
-    from transformers import AutoConfig, AutoModel, AutoModelForPreTraining, Wav2Vec2FeatureExtractor
-
-    make = AutoModelForPreTraining if for_pretraining else AutoModel
-    with encoders._quiet(), torch.random.fork_rng():
-        torch.manual_seed(seed)
-        make.from_config(AutoConfig.for_model(kind, **SMALL)).save_pretrained(folder)
-        Wav2Vec2FeatureExtractor().save_pretrained(folder)
-    return folder
 
 
 def change(path: Path, **values) -> None:
