@@ -95,17 +95,19 @@ def gather(
 
 def _gather_one(material: Material, corpus: Corpus, config: Config, recording: Recording, cache: FeatureCache) -> None:
     """Add one recording to the material."""
-    name, place = recording.name, (recording.audio, config.features, recording.n_segments)
-    material.features[name] = read_features(*place, cache)
+    name, audio, n_segments = recording.name, recording.audio, recording.n_segments
+    material.features[name] = read_features(audio, config.features, n_segments, cache)
     columns = [corpus.classes.index(each) for each in learnt_classes(corpus, config)]
     material.soft_labels[name] = corpus.soft_labels(name)[:, columns]
     waveform, n_copies = config.augmentation.waveform, config.augmentation.n_copies
     if waveform is not None:
-        copies = [augmented_features(*place, waveform, copy, config.seed, cache) for copy in range(n_copies)]
+        copies = [
+            augmented_features(audio, config.features, n_segments, waveform, copy, config.seed, cache)
+            for copy in range(n_copies)
+        ]
         material.copies[name] = np.stack(copies)
     if material.encoder is not None:
-        beside = config.model.encoder, material.encoder, recording.n_segments, cache
-        material.extras[name] = read_extras(recording.audio, *beside)
+        material.extras[name] = read_extras(audio, config.model.encoder, material.encoder, n_segments, cache)
 
 # %% ../nbs/40_experiment.ipynb #882d664c
 def train_fold(
@@ -349,18 +351,18 @@ def score_file(
     spec, encoder = opened.config.features, opened.config.model.encoder
     features = read_features(path, spec)
     detectors = [load_detector(opened.fold(fold)) for fold in opened.folds]
-    extras = None if encoder is None else _extras_of(path, detectors[0], len(features) // spec.frames_per_segment)
+    extras = None if encoder is None else _extras_of(path, detectors, len(features) // spec.frames_per_segment)
     scored = [score_features(detector, features, spec, extras) for detector in detectors]
     values = np.mean([each.scores for each in scored], axis=0)
     return frame_scores(Path(path).stem, detectors[0].classes, values, SEGMENT_S / scored[0].rate)
 
 
-def _extras_of(path: str | Path, detector: Detector, n_segments: int) -> np.ndarray:
-    """What a detector's encoder wants of a file: the encoder must be the one that it was trained with."""
-    spec, described = detector.spec.encoder, detector.encoder
+def _extras_of(path: str | Path, detectors: Sequence[Detector], n_segments: int) -> np.ndarray:
+    """What the encoder of some detectors wants of a file: it must be the one that each was trained with."""
+    spec = detectors[0].spec.encoder
     if spec.is_tuned:
-        return read_extras(path, spec, blank_encoder(described), n_segments)
-    encoder = load_encoder(spec.name, detector.features.sr)
-    if encoder.identity != described["identity"]:
+        return read_extras(path, spec, blank_encoder(detectors[0].encoder), n_segments)
+    encoder = load_encoder(spec.name, detectors[0].features.sr)
+    if any(encoder.identity != detector.encoder["identity"] for detector in detectors):
         raise FileError(spec.name, "is not the encoder that this run was trained with: its files have changed")
     return read_extras(path, spec, encoder, n_segments)

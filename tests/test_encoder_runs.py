@@ -1,5 +1,6 @@
 """Experiments with a network of transformers in them, frozen and tuned, as query and as feature."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,6 +132,19 @@ def test_changed_files_are_refused_where_they_are_needed(trained: Trained, tmp_p
     finally:
         (tmp_path / "kept").rename(trained.encoder)
     np.testing.assert_array_equal(score_file(trained.run.path, trained.tested).values, before)
+
+
+def test_folds_with_unlike_encoders_are_refused(trained: Trained, tmp_path: Path):
+    if trained.is_tuned:
+        return  # each fold has its own, as it should
+    run = tmp_path / "run"
+    shutil.copytree(trained.run.path, run)
+    shutil.copytree(run / "fold1", run / "fold2")
+    config = run / "fold2" / "config.json"
+    identity = load_detector(run / "fold2").encoder["identity"]
+    config.write_text(config.read_text().replace(identity, "0" * 40))
+    with pytest.raises(FileError, match="small: is not the encoder that this run was trained with"):
+        score_file(run, trained.tested)
 
 
 def test_a_finished_run_is_left_as_it_is(trained: Trained):
