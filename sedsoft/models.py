@@ -33,7 +33,7 @@ class ScoringSpec:
     """In which pieces a model hears a recording that it scores."""
 
     form: str = "whole"  # "whole"; "chunks" side by side; "windows", a second in the middle of each; "overlapping"
-    length_s: float = 41.0  # of a chunk, a window or an overlapping sequence, a whole number of segments
+    length_s: float = 41.0  # of a chunk, a window or an overlapping sequence (>= 4 * margin_s), whole segments
     margin_s: float = 20.0  # that overlapping sequences hear on either side of what they score, whole segments
     softmax: bool = False  # whether a softmax over the classes follows the activation, as in the authors' code
 
@@ -43,6 +43,11 @@ class ScoringSpec:
         check_fields(self, length_s=whole, margin_s=(lambda s: s >= 0 and s % 1 == 0, "a whole number of seconds"))
         if self.form == "windows" and self.length_s % 2 == 0:
             raise ValueError(f"length_s is {self.length_s}, but windows have a second in the middle: use an odd number")
+        if self.form == "overlapping" and self.length_s < 4 * self.margin_s:
+            raise ValueError(
+                f"length_s is {self.length_s}, but sequences that overlap by {self.margin_s} s on either side must be"
+                f" {4 * self.margin_s} s long at least: set length_s, to 200.0 for instance, or a smaller margin_s"
+            )
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,8 @@ class ModelSpec:
 
     def __post_init__(self):
         check_fields(self, activation=(lambda name: name in ACTIVATIONS, f"one of {', '.join(ACTIVATIONS)}"))
-        attention, scoring = self.attention, self.scoring
+        attention = self.attention
+        scoring = self.scoring
         asks_encoder = attention is not None and attention.query == "encoder"
         if asks_encoder != (self.encoder is not None and self.encoder.use == "query"):
             raise ValueError('an encoder with use = "query" and attention with query = "encoder" belong together')
@@ -66,6 +72,11 @@ class ModelSpec:
             raise ValueError("per_segment is for a backbone alone: attention answers once a segment anyway")
         if attention is not None and attention.form == "windowed" and scoring.form != "windows":
             raise ValueError(f'windowed attention is scored in windows, not "{scoring.form}": set scoring.form')
+        if attention is not None and attention.form == "windowed" and scoring.length_s != attention.context_s:
+            raise ValueError(
+                f"length_s is {scoring.length_s}, but the window is the context: set scoring.length_s to"
+                f" {attention.context_s}"
+            )
         if attention is not None and attention.form == "banded" and scoring.form not in ("overlapping", "whole"):
             raise ValueError(f'banded attention is scored overlapping or whole, not in "{scoring.form}"')
         if attention is not None and scoring.form == "overlapping" and scoring.margin_s < attention.context_s // 2:
@@ -104,8 +115,10 @@ class Network(nn.Module):
         super().__init__()
         if (spec.encoder is None) != (encoder is None):
             raise ValueError("the spec and the encoder that is handed in belong together: both or neither")
-        width, attention = spec.backbone.n_linear, spec.attention
-        self.spec, self.frames_per_segment = spec, shapes.frames_per_segment // spec.backbone.block
+        width = spec.backbone.n_linear
+        attention = spec.attention
+        self.spec = spec
+        self.frames_per_segment = shapes.frames_per_segment // spec.backbone.block
         if shapes.frames_per_segment % spec.backbone.block:
             raise ValueError(
                 f"blocks of {spec.backbone.block} frames do not divide the {shapes.frames_per_segment} a segment"
@@ -145,7 +158,9 @@ class Network(nn.Module):
 
     def _attend(self, batch: Sequences, frames: Tensor) -> Outputs:
         """Ask about each segment of the middle (windowed), or about every one (banded)."""
-        spec, per, n_heard = self.spec.attention, self.frames_per_segment, batch.inside.shape[1]
+        spec = self.spec.attention
+        per = self.frames_per_segment
+        n_heard = batch.inside.shape[1]
         n_asked = 1 if spec.form == "windowed" else n_heard
         begin = (n_heard - n_asked) // 2
         local, heard = self._query(batch, frames, n_asked)
@@ -257,10 +272,12 @@ def load_detector(
             raise FileError(path, "missing; a model folder holds config.json and model.safetensors")
     content = read_json(folder / "config.json")
     try:
-        spec, features = from_mapping(ModelSpec, content["model"]), from_mapping(FeatureSpec, content["features"])
+        spec = from_mapping(ModelSpec, content["model"])
+        features = from_mapping(FeatureSpec, content["features"])
         shapes = from_mapping(Shapes, content["shapes"])
         standardiser = _standardiser(content["standardiser"])
-        classes, encoder = tuple(content["classes"]), content["encoder"]
+        classes = tuple(content["classes"])
+        encoder = content["encoder"]
     except (KeyError, TypeError, ValueError) as error:
         raise FileError(folder / "config.json", f"describes no model: {error}") from error
     model = build_model(spec, shapes, seed=0, encoder=None if encoder is None else blank_encoder(encoder))

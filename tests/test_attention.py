@@ -15,12 +15,13 @@ from sedsoft.attention import (
     Piece,
     ShiftNormFusion,
     count_multiply_adds,
-    encoded_seconds,
     gather_context,
     make_fusion,
     overlapping,
 )
-from sedsoft.core import from_mapping, to_mapping
+from sedsoft.core import from_mapping, to_mapping, with_settings
+from sedsoft.models import ScoringSpec
+from sedsoft.runs import find_config
 
 N_KEYS = 3
 
@@ -209,7 +210,35 @@ def test_a_recording_that_fits_is_one_piece():
     assert overlapping(80, 80, 20) == [Piece(0, 80, 0, 80)]
     assert overlapping(81, 80, 20) == [Piece(0, 80, 0, 60), Piece(40, 81, 60, 81)]
     assert overlapping(3, 1, 0) == [Piece(0, 1, 0, 1), Piece(1, 2, 1, 2), Piece(2, 3, 2, 3)]
-    assert overlapping(81, 80, 20)[1].targets == (20, 41)
+
+
+@pytest.mark.parametrize("length_s", [1, 3, 4, 7, 8, 9, 41])
+@pytest.mark.parametrize("margin_s", [0, 1, 2, 10, 20])
+def test_what_a_configuration_may_say_can_be_cut(length_s: int, margin_s: int):
+    """`ScoringSpec` and `overlapping` agree: what could not be scored is refused before anything is trained."""
+    try:
+        overlapping(500, length_s, margin_s)
+    except ValueError:
+        with pytest.raises(ValueError, match=rf"length_s is {length_s}.0, but .* must be {4 * margin_s}.0 s long"):
+            ScoringSpec(form="overlapping", length_s=float(length_s), margin_s=float(margin_s))
+    else:
+        ScoringSpec(form="overlapping", length_s=float(length_s), margin_s=float(margin_s))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["model.attention.query=target", "model.scoring.form=overlapping"], "length_s is 41.0, but .* 80.0 s long"),
+        (["model.attention.context_s=21"], "the window is the context: set scoring.length_s to 21"),
+        (["model.scoring.length_s=5.0"], "length_s is 5.0, but the window is the context"),
+    ],
+)
+def test_configurations_that_could_not_be_scored_are_refused(settings: list[str], message: str):
+    windowed = ["model.attention.form=windowed", "model.scoring.form=windows", "training.targets=middle"]
+    config = find_config("crnn_balanced")
+    with_settings(config, windowed)
+    with pytest.raises(ValueError, match=message):
+        with_settings(config, settings if "model.scoring.form=overlapping" in settings else windowed + settings)
 
 
 @pytest.mark.parametrize("context_s", [0, -1, -2, 2, 40])
@@ -219,7 +248,6 @@ def test_even_contexts_are_refused_everywhere(context_s: int):
     for refused in (
         lambda: AttentionSpec(context_s=context_s),
         lambda: gather_context(keys, inside, (0, 3), context_s, 2, "mask"),
-        lambda: encoded_seconds(3, "banded", context_s, 200),
         lambda: from_mapping(AttentionSpec, {"context_s": context_s}),
     ):
         with pytest.raises(ValueError, match=f"context_s is {context_s}, must be odd.*: use {near}"):
@@ -236,10 +264,6 @@ def test_shapes_that_do_not_fit_are_refused_with_their_numbers():
         gather_context(keys, inside, (-1, 2), 3, 2, "mask")
     with pytest.raises(ValueError, match='score "dot" multiplies 7 by 3 numbers'):
         make_attention("dot", n_query=7)
-    with pytest.raises(ValueError, match="stride_s 0"):
-        encoded_seconds(3, "windowed", 41, 200, stride_s=0)
-    with pytest.raises(ValueError, match="n_segments 0"):
-        encoded_seconds(0, "windowed", 41, 200)
     for fusion in (ConcatFusion(4, 3), ShiftNormFusion(4, 3)):
         with pytest.raises(ValueError, match=r"target has shape \(2, 4\), attended \(2, 2\)"):
             fusion(torch.zeros(2, 4), torch.zeros(2, 2))
