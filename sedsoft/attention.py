@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['CHOICES', 'AttentionSpec', 'gather_context', 'DotScore', 'AdditiveScore', 'LiteralScore', 'GlobalAttention',
-           'ConcatFusion', 'ShiftNormFusion', 'make_fusion', 'Piece', 'overlapping', 'encoded_seconds',
-           'count_multiply_adds']
+           'ConcatFusion', 'ShiftNormFusion', 'make_fusion', 'Piece', 'overlapping', 'count_multiply_adds']
 
 # %% ../nbs/12_attention.ipynb #e10faa91
 from dataclasses import dataclass
@@ -228,8 +227,10 @@ class ConcatFusion(nn.Module):
         n_target: int,  # length of the target's feature
         n_attended: int,  # length of the attention's output
     ):
+        """Note both lengths; there is nothing to learn here."""
         super().__init__()
-        self.n_target, self.n_attended, self.n_out = n_target, n_attended, n_target + n_attended
+        self.n_target, self.n_attended = n_target, n_attended
+        self.n_out = n_target + n_attended
 
     def forward(
         self,
@@ -263,7 +264,8 @@ class ShiftNormFusion(nn.Module):
         super().__init__()
         if n_target < 2:
             raise ValueError(f"n_target is {n_target}: a layer norm needs 2 numbers at least to leave a difference")
-        self.n_target, self.n_attended, self.n_out = n_target, n_attended, n_target
+        self.n_target, self.n_attended = n_target, n_attended
+        self.n_out = n_target
         self.knobs = nn.Linear(n_attended, 2 * n_target)
         nn.init.zeros_(self.knobs.weight)
         nn.init.zeros_(self.knobs.bias)
@@ -297,11 +299,6 @@ class Piece:
     keep_begin: int  # first segment that is scored
     keep_end: int  # the one behind the last that is scored
 
-    @property
-    def targets(self) -> tuple[int, int]:
-        """The segments that are scored, counted from the piece's first."""
-        return self.keep_begin - self.begin, self.keep_end - self.begin
-
 
 def overlapping(
     n_segments: int,  # in the recording, or heard so far, >= 1
@@ -323,25 +320,6 @@ def overlapping(
         keep_begin = begin if begin == 0 else begin + margin_s
         pieces.append(Piece(begin, end, keep_begin, end if end == n_segments else end - margin_s))
     return pieces
-
-# %% ../nbs/12_attention.ipynb #cc18f2bd
-def encoded_seconds(
-    n_segments: int,  # in the recording, >= 1
-    form: str,  # "banded" or "windowed"
-    context_s: int,  # seconds that each target asks, odd
-    sequence_s: int,  # seconds encoded at once where it is banded
-    stride_s: int = 1,  # distance between targets where it is windowed; scoring needs 1
-) -> int:  # seconds that go through the backbone
-    """Count how many seconds are encoded to score a recording; raises `ValueError` as its parts do."""
-    _check_odd(context_s)
-    if form not in CHOICES["form"] or n_segments < 1 or stride_s < 1:
-        raise ValueError(
-            f"form is {form!r}, n_segments {n_segments}, stride_s {stride_s}:"
-            f" must be {_one_of(CHOICES['form'])}, at least 1, and at least 1"
-        )
-    if form == "windowed":
-        return context_s * -(-n_segments // stride_s)
-    return sum(piece.end - piece.begin for piece in overlapping(n_segments, sequence_s, context_s // 2))
 
 # %% ../nbs/12_attention.ipynb #c167c3bd
 def count_multiply_adds(
