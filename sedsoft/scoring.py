@@ -73,7 +73,8 @@ def score_features(
         raise ValueError(
             "this detector has an encoder, and no extras came" if extras is None else "extras for no encoder"
         )
-    heard, per = prepare_features(detector, features, spec), spec.frames_per_segment
+    heard = prepare_features(detector, features, spec)
+    per = spec.frames_per_segment
     beside = None if extras is None else [extras]
     split = make_split([heard], [np.zeros((len(heard) // per, 1))], per, extras=beside)
     split = split.to(next(detector.model.parameters()).device)
@@ -91,9 +92,10 @@ def score_features(
 def _answers(detector: Detector, batch: Sequences, kept: np.ndarray) -> tuple:
     """What a model says to sequences: scores, mean embeddings and weights of the kept segments."""
     outputs = detector.model(batch)
-    kept, rate, n_targets = torch.from_numpy(kept).to(batch.inside.device), outputs.rate, batch.targets.shape[1]
+    kept = torch.from_numpy(kept).to(batch.inside.device)
+    n_targets = batch.targets.shape[1]
     logits, embeddings = (
-        middle(part.unflatten(1, (-1, rate)), n_targets)[kept] for part in (outputs.logits, outputs.embeddings)
+        middle(part.unflatten(1, (-1, outputs.rate)), n_targets)[kept] for part in (outputs.logits, outputs.embeddings)
     )  # (n, rate, C) and (n, rate, D)
     weights = None if outputs.weights is None else middle(outputs.weights, n_targets)[kept]
     return to_scores(logits.flatten(0, 1), detector.spec), embeddings.mean(1), weights
