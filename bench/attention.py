@@ -1,17 +1,21 @@
 """Windowed attention against banded: what each computes, and what each scores; rows for bench.md.
 
-    python bench/attention.py [--rounds 3] [--steps 20]
+    python bench/attention.py [--rounds 3] [--steps 100]
     python bench/attention.py --data CORPUS --out DIR [--seeds 2] [--epochs 20]
+    python bench/attention.py --data runs/demo_corpus --run runs/demo_attention
 
 The first counts multiply-adds and takes times on random features: scoring a recording of 232 s, and an epoch on a
-training split of 114 minutes at stride 1 (from a few steps of each). One thread, the two forms in turns. The second
-trains both forms, windowed at `train_stride_s` = 20 with as many seconds in a batch, and compares their F1_MO.
+training split of 114 minutes at stride 1 (from some steps of each). One thread, the two forms in turns, the processor's
+time and not the clock's. The second trains both forms, windowed at `train_stride_s` = 20 with as many seconds in a
+batch, and compares their F1_MO. The third tells how far the weights and scores of a trained banded network move when
+a stream begins seven seconds later, by length and margin of the sequences.
 """
 
 import argparse
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +24,16 @@ import torch
 from sedsoft.ablation import find_rows, row_config
 from sedsoft.attention import count_multiply_adds as count_attention
 from sedsoft.attention import overlapping
+from sedsoft.audio import read_audio
 from sedsoft.batches import Split, cut_chunks, cut_windows, make_split, take
 from sedsoft.core import make_rng, with_settings
 from sedsoft.corpus import read_corpus
 from sedsoft.crnn import count_multiply_adds
 from sedsoft.evaluation import class_table, compare_seeds
 from sedsoft.experiment import judge_run, run_experiment
-from sedsoft.features import FeatureSpec
+from sedsoft.features import FeatureSpec, features_of
 from sedsoft.losses import LossSpec, make_loss
-from sedsoft.models import Detector, Shapes, build_model
+from sedsoft.models import Detector, ScoringSpec, Shapes, build_model, load_detector
 from sedsoft.runs import Config, find_config
 from sedsoft.scoring import score_features
 
@@ -64,12 +69,9 @@ def print_counts() -> None:
     print("| query | work | windowed (G) | banded (G) | ratio |\n|---|---|---|---|---|")
     for query in ("target", "crnn"):
         sides = configs(query)
+        pieces = overlapping(N_SEGMENTS, sequence_s=200, margin_s=25)
         for work, seconds, banded in (
-            (
-                "score a recording of 232 s",
-                N_SEGMENTS,
-                sum(piece.end - piece.begin for piece in overlapping(N_SEGMENTS, 200, 25)),
-            ),
+            ("score a recording of 232 s", N_SEGMENTS, sum(piece.end - piece.begin for piece in pieces)),
             ("hear 114 minutes in an epoch", N_TRAIN, N_TRAIN),
         ):
             ours = counted(sides["banded"], seconds, banded)
@@ -86,7 +88,8 @@ def noise(n_segments: int) -> Split:
 
 def scorers(query: str) -> dict[str, Callable[[], None]]:
     """Scoring a recording of 232 s, each way."""
-    shapes, spec = Shapes(n_mels=64, n_classes=17, frames_per_segment=5), FeatureSpec()
+    shapes = Shapes(n_mels=64, n_classes=17, frames_per_segment=5)
+    spec = FeatureSpec()
     features = noise(N_SEGMENTS).features[0].flatten(0, 1).numpy()
     sides = {}
     for name, config in configs(query).items():
@@ -97,11 +100,9 @@ def scorers(query: str) -> dict[str, Callable[[], None]]:
 
 def steppers(query: str, n_steps: int) -> dict[str, Callable[[], None]]:
     """So many steps of training, each way, in batches of four times 41 s."""
-    shapes, loss, split = (
-        Shapes(n_mels=64, n_classes=17, frames_per_segment=5),
-        make_loss(LossSpec(), "sigmoid"),
-        noise(328),
-    )
+    shapes = Shapes(n_mels=64, n_classes=17, frames_per_segment=5)
+    loss = make_loss(LossSpec(), "sigmoid")
+    split = noise(328)
     cuts = {"banded": cut_chunks(split.lengths, 41), "windowed": cut_windows(split.lengths, 41)}
     sides = {}
     for name, config in configs(query).items():
@@ -120,14 +121,14 @@ def steppers(query: str, n_steps: int) -> dict[str, Callable[[], None]]:
 
 
 def in_turns(sides: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
-    """Median seconds of each side, in turns, after a round that does not count."""
+    """Median seconds of the processor for each side, in turns, after a round that does not count."""
     seconds = {name: [] for name in sides}
     for k in range(rounds + 1):
         for name, work in sides.items():
-            begin = time.perf_counter()
+            begin = time.process_time()
             work()
             if k:
-                seconds[name].append(time.perf_counter() - begin)
+                seconds[name].append(time.process_time() - begin)
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
@@ -165,17 +166,44 @@ def compare_scores(data: str, out: str, n_seeds: int, epochs: int) -> None:
     print(f"banded - windowed: {100 * gain['difference']:+.2f} points of F1_MO [{ends}]")
 
 
+def print_shift(run: str, data: str, shift_s: int = 7) -> None:
+    """How far a trained banded network's answers move with the first second of a stream, away from its ends."""
+    detector = load_detector(Path(run) / "fold1")
+    corpus, spec, per = read_corpus(data), detector.features, detector.features.frames_per_segment
+    heard = [recording.audio for recording in corpus.recordings if recording.name in corpus.folds[1].test]
+    stream = np.concatenate([features_of(read_audio(path, spec.sr), spec) for path in heard])
+    half = detector.spec.attention.context_s // 2
+    print(f"a stream of {len(stream) // per} s, {run}\n")
+    print("| sequences (s) | margin beyond the context (s) | weights moved: median, 90 %, most | scores |")
+    print("|---|---|---|---|")
+    for length_s in (100.0, 200.0):
+        for spare_s in (0.0, 5.0, 10.0):
+            scoring = ScoringSpec(form="overlapping", length_s=length_s, margin_s=half + spare_s)
+            asked = replace(detector, spec=replace(detector.spec, scoring=scoring))
+            whole, later = (score_features(asked, part, spec) for part in (stream, stream[shift_s * per :]))
+            away = slice(half + 20, -half)
+            cells = []
+            for one, other in ((whole.weights, later.weights), (whole.scores, later.scores)):
+                moved = np.abs(one[shift_s:] - other).max(1)[away]
+                cells.append(", ".join(f"{part:.1e}" for part in np.quantile(moved, (0.5, 0.9, 1.0))))
+            print(f"| {length_s:.0f} | {spare_s:.0f} | {cells[0]} | {cells[1]} |", flush=True)
+
+
 def main() -> None:
-    """Count and time, or train and compare."""
+    """Count and time, or train and compare, or shift."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=20, help="steps of training in a round")
-    parser.add_argument("--data", help="a corpus folder: train both forms on it")
+    parser.add_argument("--steps", type=int, default=100, help="steps of training in a round")
+    parser.add_argument("--data", help="a corpus folder: train both forms on it, or shift its recordings")
+    parser.add_argument("--run", help="a run with banded attention: shift what it hears")
     parser.add_argument("--out", help="where the runs are kept")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=20)
     args = parser.parse_args()
     torch.set_num_threads(1)
+    if args.run:
+        print_shift(args.run, args.data)
+        return
     if args.data:
         compare_scores(args.data, args.out, args.seeds, args.epochs)
         return
