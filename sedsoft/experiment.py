@@ -209,7 +209,7 @@ def finish_fold(
         if scored.weights is not None:
             times = {
                 "context_s": detector.spec.attention.context_s,
-                "hop_s": SEGMENT_S / detector.model.frames_per_segment,
+                "hop_s": SEGMENT_S * detector.spec.backbone.block / detector.shapes.frames_per_segment,
             }
             _write_arrays(run.path / "attention" / f"{scores.name}.npz", weights=scored.weights, **times)
         write_scores(run.path / "scores" / f"{scores.name}.tsv", scores)

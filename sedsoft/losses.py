@@ -152,12 +152,14 @@ def event_loss(
 
 
 def training_loss(
-    outputs: Outputs,  # what a network answers
+    outputs: Outputs | tuple[Outputs, ...],  # what a network answers, or what each of several does
     batch: Sequences,  # what it was asked: targets, valid, scenes
     spec: LossSpec,  # which loss
     activation: str,  # "sigmoid" or "linear": what makes scores of the logits
 ) -> Tensor:  # () mean over valid segments, their frames and classes; the weighted scene loss added
-    """The one number that a step of training makes smaller."""
+    """The one number that a step of training makes smaller; of several networks the mean, each by itself."""
+    if isinstance(outputs, tuple):
+        return torch.stack([training_loss(each, batch, spec, activation) for each in outputs]).mean()
     n = min(outputs.n_segments, batch.targets.shape[1])
     logits = middle(outputs.logits.unflatten(1, (-1, outputs.rate)), n)  # (B, n, rate, C)
     targets = sharpen(middle(batch.targets, n), spec.sharpness).unsqueeze(2).expand_as(logits)
@@ -173,7 +175,7 @@ def training_loss(
 def make_loss(
     spec: LossSpec,  # which loss
     activation: str,  # "sigmoid" or "linear", the model's
-) -> Callable[[Outputs, Sequences], Tensor]:  # (outputs, batch) -> (), as `training_loss`
+) -> Callable[[Outputs | tuple[Outputs, ...], Sequences], Tensor]:  # (outputs, batch) -> (), as `training_loss`
     """Settle loss and activation; raises `ValueError` if they do not go together."""
     if activation not in ("sigmoid", "linear"):
         raise ValueError(f'activation is "{activation}", must be "sigmoid" or "linear"')

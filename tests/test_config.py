@@ -35,6 +35,7 @@ OTHER = {
     "features.standardise": "false",
     "model.activation": "linear",
     "model.per_segment": "true",
+    "model.n_networks": "2",
     "model.backbone.n_filters": "6",
     "model.backbone.pools": "[4, 2, 2]",
     "model.backbone.dropout": "0.5",
