@@ -150,9 +150,9 @@ def run_task(
         material = gather(corpus, run.config)
         if task.source is None:
             n_before = len(read_history(run).query("fold == @task.fold"))
-            began_s = time.perf_counter()
+            began_s = time.process_time()
             run_fold(run, corpus, material, task.fold)
-            minutes = (time.perf_counter() - began_s) / 60
+            minutes = (time.process_time() - began_s) / 60
             n_epochs = len(read_history(run).query("fold == @task.fold")) - n_before
             write_text(run.fold(task.fold) / "cost.json", to_json({"minutes_per_epoch": minutes / max(n_epochs, 1)}))
         else:
@@ -183,7 +183,7 @@ def run_figures(
     run: Run,  # its run
     corpus: Corpus,  # that it was trained on
 ) -> list[dict]:  # row, seed, fold (or "all"), f1_mo, f1_validated in %, epochs, least val_loss, minutes
-    """What the finished folds came to; minutes train and score a fold: its last session's, scaled to all epochs."""
+    """What the finished folds came to; minutes are the processor's, of a fold's last session, scaled to all epochs."""
     if not run.folds:
         return []
     judged, history, lines = judge_run(run, corpus), read_history(run), []
