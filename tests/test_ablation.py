@@ -58,7 +58,7 @@ def test_minutes_are_those_of_the_fold_alone(tmp_path: Path, monkeypatch: pytest
     run = start_run(tmp_path / "run", replace(toy_config("training.epochs=2"), name=row.config), describe(corpus))
     train, _ = waiting_tasks({(row.config, 0): run}, [1])
     clock_s = [0.0]
-    monkeypatch.setattr(time, "perf_counter", lambda: clock_s[0])
+    monkeypatch.setattr(time, "process_time", lambda: clock_s[0])
     real_gather, real_run_fold = ablation.gather, ablation.run_fold
 
     def slow_gather(*given):
