@@ -26,7 +26,7 @@ setup: ## make .venv and .peers, once: 2 to 20 minutes and a few gigabytes (PYTH
 
 demo: ## the main job on embedded soundscapes: trains five folds, prints F1_MO, leaves runs/demo/report.html; 5 minutes (OUT=runs/demo)
 	$(SETUP)
-	@$(BIN)/sedsoft_demo --out $(OUT)
+	@OMP_WAIT_POLICY=passive $(BIN)/sedsoft_demo --out $(OUT)  # threads that wait let others work
 
 test: ## everything: notebooks against the library, tests, lint, freshness; 10 to 15 minutes on two cores (JOBS=2)
 	$(SETUP) $(PEERS_TOO)
