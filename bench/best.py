@@ -4,9 +4,9 @@
     python bench/best.py --data CORPUS --out DIR --ingredients [--seeds 0]
 
 The first trains five folds of each configuration and seed, in turns, and compares every configuration with the last
-one. The second trains `best` without one ingredient after the other. One thread. Stopped, the same command goes on, and
-what is finished is only printed. DIR/figures.csv has a line a run: F1_MO and validated F1 in %, and the minutes of the
-processor that its training and scoring took.
+one. The second trains `best`, one network of it, and that one without one ingredient after the other. One thread.
+Stopped, the same command goes on, and what is finished is only printed. DIR/figures.csv has a line a run: F1_MO and
+validated F1 in %, and the minutes of the processor that its training and scoring took.
 """
 
 import argparse
@@ -25,17 +25,19 @@ from sedsoft.runs import Config, find_config, is_finished, locked, start_run
 
 
 def without_ingredients(best: Config) -> dict[str, Config]:
-    """The best configuration, then without one thing after the other."""
-    backbone = replace(best.model.backbone, quiet=None)
-    as_they_come = replace(best, model=replace(best.model, backbone=backbone))
+    """The best configuration, one network of it, and that without one thing after the other."""
+    one = with_settings(best, ["model.n_networks=1"])
+    backbone = replace(one.model.backbone, quiet=None)
+    as_they_come = replace(one, model=replace(one.model, backbone=backbone))
     plateau = ["training.schedule=plateau", "training.keep=best", "training.learning_rate=0.001"]
     return {
         "best": best,
-        "soft labels as they are": with_settings(best, ["loss.sharpness=0.0"]),
-        "squared error": with_settings(best, ["loss.name=mse"]),
+        "one network": one,
+        "soft labels as they are": with_settings(one, ["loss.sharpness=0.0"]),
+        "squared error": with_settings(one, ["loss.name=mse"]),
         "levels as they come": as_they_come,
-        "frames of 200 ms": with_settings(best, ["features.hop=3200", "features.win=6400", "model.backbone.block=1"]),
-        "steps down, best epoch kept": with_settings(best, plateau),
+        "frames of 200 ms": with_settings(one, ["features.hop=3200", "features.win=6400", "model.backbone.block=1"]),
+        "steps down, best epoch kept": with_settings(one, plateau),
     }
 
 
@@ -62,7 +64,7 @@ def main() -> None:
     parser.add_argument("--data", help="a corpus folder; without it nothing is done")
     parser.add_argument("--out", type=Path, default=Path("runs/best"), help="where the runs are kept")
     parser.add_argument("--configs", nargs="+", default=["best", "baseline"])
-    parser.add_argument("--ingredients", action="store_true", help="best without one thing after the other")
+    parser.add_argument("--ingredients", action="store_true", help="best, one network, one thing less at a time")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     args = parser.parse_args()
     if args.data is None:
@@ -81,12 +83,13 @@ def main() -> None:
             print(", ".join(f"{key} {value:.2f}" if key != "row" else value for key, value in lines[-1].items()))
             frame = pd.DataFrame(lines).round(2)
             write_text(args.out / "figures.csv", frame.to_csv(index=False, lineterminator="\n"))
-    other = "best" if args.ingredients else args.configs[-1]
-    for name in rows:
-        if name != other:
-            gain = compare_seeds(judged[name], judged[other], make_rng(0, "best"))["f1_mo"]
-            ends = ", ".join(f"{100 * end:+.1f}" for end in gain["ci"] or ()) or "no interval"
-            print(f"{name} - {other}: {100 * gain['difference']:+.1f} [{ends}] points of F1_MO", flush=True)
+    against = dict.fromkeys(args.configs[:-1], args.configs[-1])
+    if args.ingredients:
+        against = dict.fromkeys(list(rows)[2:], "one network") | {"one network": "best"}
+    for name, other in against.items():
+        gain = compare_seeds(judged[name], judged[other], make_rng(0, "best"))["f1_mo"]
+        ends = ", ".join(f"{100 * end:+.1f}" for end in gain["ci"] or ()) or "no interval"
+        print(f"{name} - {other}: {100 * gain['difference']:+.1f} [{ends}] points of F1_MO", flush=True)
 
 
 if __name__ == "__main__":

@@ -152,7 +152,7 @@ def describe_corpus(
 # %% ../nbs/49_cli.ipynb #7359a8a3
 @call_parse
 def sedsoft_train(
-    config: str,  # a TOML file, or the name of a shipped configuration, such as baseline, crnn, attention, demo
+    config: str,  # a TOML file, or a shipped configuration, such as baseline, crnn, attention, best; a wrong name lists them all
     data: Param("the corpus folder", str, required=True) = None,
     out: Param("the run folder: absent, empty, or this run's own", str, required=True) = None,
     folds: str | None = None,  # such as 1,2; all if not given

@@ -13,6 +13,7 @@ import difflib
 import json
 import os
 import secrets
+import sys
 import tomllib
 import types
 import typing
@@ -160,9 +161,10 @@ def progress(
     what: str,  # what is being done, in a word or two
     total: int | None = None,  # how many there are; None: asked of `items`
 ) -> tqdm:  # the same items, with a bar beside them
-    """Go through items with a progress bar on a terminal or in a notebook; silent where `TQDM_DISABLE` is set."""
-    disable = True if os.environ.get("TQDM_DISABLE") else None  # None: where there is no terminal
-    return tqdm(items, desc=what, total=total, disable=disable, dynamic_ncols=True, leave=True)
+    """Go through items with a progress bar, which a log has twice a minute; silent where `TQDM_DISABLE` is set."""
+    is_watched = sys.stderr.isatty() or "ipykernel" in sys.modules
+    pace = {"dynamic_ncols": True} if is_watched else {"mininterval": 30, "ncols": 80}
+    return tqdm(items, desc=what, total=total, disable=bool(os.environ.get("TQDM_DISABLE")), leave=True, **pace)
 
 # %% ../nbs/00_core.ipynb #10b65e9f
 def from_mapping(
@@ -178,7 +180,10 @@ def from_mapping(
         if key not in names:
             raise ValueError(unknown_name(f"key in [{where}]" if where else "key", key, names))
         built[key] = _typed(hints[key], value, f"{where}.{key}".lstrip("."))
-    return cls(**built)
+    try:
+        return cls(**built)
+    except ValueError as error:
+        raise ValueError(f"[{where}] {error}" if where else str(error)) from error
 
 
 def _typed(hint: Any, value: Any, where: str) -> Any:

@@ -232,7 +232,9 @@ def _find(name: str, *files: str) -> Path:
     for is_local in (True, False):
         for file in files:
             try:
-                if path := cached_file(name, file, local_files_only=is_local):
+                with _quiet(has_bars=True):  # a download shows how far it is
+                    path = cached_file(name, file, local_files_only=is_local)
+                if path:
                     return Path(path)
             except OSError as error:
                 cause = error
@@ -243,18 +245,23 @@ def _find(name: str, *files: str) -> Path:
 
 # %% ../nbs/11_encoders.ipynb #be720399
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' bars and reports off the screen: what they say is read, and becomes an error."""
+def _quiet(has_bars: bool = False) -> Iterator[None]:
+    """Keep transformers' and the hub's reports, and bars, off the screen: what they say is read, and becomes an error."""
+    from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging
 
-    verbosity, has_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    verbosity, hub_verbosity = logging.get_verbosity(), hub_logging.get_verbosity()
+    had_bars = logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
+    hub_logging.set_verbosity(hub_logging.CRITICAL)
+    if not has_bars:
+        logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
-        if has_bars:
+        hub_logging.set_verbosity(hub_verbosity)
+        if had_bars:
             logging.enable_progress_bar()
 
 

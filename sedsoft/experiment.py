@@ -320,7 +320,8 @@ def run_fold(
         epochs = progress(train_fold(run, corpus, material, fold), f"fold {fold}", run.config.training.epochs)
         for epoch in epochs:
             record = epoch.record
-            epochs.set_postfix(epoch=record.epoch, train=f"{record.train_loss:.4f}", val=f"{record.val_loss:.4f}")
+            losses = {"train": f"{record.train_loss:.4f}", "val": f"{record.val_loss:.4f}"}
+            epochs.set_postfix(epoch=record.epoch, **losses, refresh=False)
         finish_fold(run, corpus, material, fold)
 
 # %% ../nbs/40_experiment.ipynb #0e4d38ee
@@ -330,9 +331,14 @@ def run_experiment(
     corpus: Corpus,  # what to train on
     folds: Sequence[int] | None = None,  # which; None: all of the corpus
 ) -> Run:  # its folds trained, scored and evaluated
-    """Run an experiment, or what is left of it; raises `FileError` if another process is at it."""
+    """Run an experiment, or what is left of it.
+
+    Raises `FileError` if another process is at it, and before it begins for an encoder that cannot be had.
+    """
     for fold in () if folds is None else folds:
         corpus.split(fold, "train")  # refuses a fold that is not there
+    if config.model.encoder is not None and not Path(path, "config.toml").is_file():
+        load_encoder(config.model.encoder.name, config.features.sr)  # refuses one that cannot be had
     run = start_run(path, config, describe(corpus))
     with locked(run):
         run_folds(run, corpus, folds)

@@ -13,7 +13,7 @@ from toy import toy_config, write_toy
 
 import sedsoft.cli as cli
 from sedsoft.audio import read_audio, write_audio
-from sedsoft.core import write_config
+from sedsoft.core import progress, write_config
 from sedsoft.corpus import Corpus
 from sedsoft.runs import open_run
 from sedsoft.soundscapes import SoundscapeSpec, write_soundscapes
@@ -100,6 +100,15 @@ def test_train_says_what_it_does_and_ends_with_a_report(trained: subprocess.Comp
 
 
 @pytest.mark.usefixtures("trained")
+def test_a_log_tells_how_far_it_is(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    assert list(progress(range(3), "counting")) == [0, 1, 2]
+    assert "counting: 100%" in capsys.readouterr().err
+    monkeypatch.setenv("TQDM_DISABLE", "1")
+    assert list(progress(range(3), "counting")) == [0, 1, 2]
+    assert capsys.readouterr().err == ""
+
+
 def test_evaluate_a_run_and_the_scores_of_a_stranger(folder: Path, toy: Corpus):
     figures = folder / "figures.json"
     run = call("sedsoft_evaluate", folder / "run", "--data", toy.root, "--json", figures, "--against", folder / "run")

@@ -239,3 +239,9 @@ def test_masks_do_not_count_as_quiet():
 def test_numbers_that_train_nothing_are_refused(setting: str, words: str):
     with pytest.raises(ValueError, match=words):
         with_settings(Config(), [setting])
+
+
+@pytest.mark.parametrize("section", ["training", "loss"])
+def test_a_refusal_says_in_which_section(section: str):
+    with pytest.raises(ValueError, match=rf"^\[{section}\] alpha is -1.0, must be"):
+        with_settings(Config(), [f"{section}.alpha=-1.0"])

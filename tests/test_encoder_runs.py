@@ -10,7 +10,7 @@ import torch
 from toy import toy_config, write_toy
 from toy_encoder import save_small
 
-from sedsoft.core import FileError, make_torch_seed
+from sedsoft.core import FileError, make_torch_seed, with_settings
 from sedsoft.corpus import Corpus
 from sedsoft.encoders import load_encoder
 from sedsoft.experiment import run_experiment, score_file
@@ -85,6 +85,13 @@ def test_a_file_is_scored_as_in_the_experiment(trained: Trained):
     assert scores.classes == kept.classes
     np.testing.assert_allclose(scores.values, kept.values, atol=2e-6)
     assert np.ptp(scores.values, axis=0).min() > 0
+
+
+def test_an_encoder_that_cannot_be_had_leaves_nothing_behind(trained: Trained, tmp_path: Path):
+    nowhere = with_settings(trained.run.config, [f"model.encoder.name={tmp_path / 'nowhere'}"])
+    with pytest.raises(FileError, match="nowhere: is neither a folder nor a name of the hub"):
+        run_experiment(tmp_path / "run", nowhere, trained.corpus, [1])
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_encoder_is_trained_if_it_is_tuned_and_its_head_always(trained: Trained):
