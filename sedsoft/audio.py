@@ -180,7 +180,7 @@ def _decode(path: Path, file: _Stream) -> Iterator[np.ndarray]:
             block = file.read(size, dtype="int16" if exact else "float32", always_2d=True)  # (size, channels)
         except soundfile.SoundFileError as error:
             at_s = n_read / file.samplerate
-            raise FileError(path, f"damaged or truncated after {at_s:.3f} s ({_reason(error)})") from error
+            raise FileError(path, f"damaged or truncated at {at_s:.1f} s or later ({_reason(error)})") from error
         if len(block) == 0:
             break
         mono = block.astype(np.float32, copy=False) @ weights  # (size,)

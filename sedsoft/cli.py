@@ -152,7 +152,7 @@ def describe_corpus(
 # %% ../nbs/49_cli.ipynb #7359a8a3
 @call_parse
 def sedsoft_train(
-    config: str,  # a TOML file, or a shipped configuration, such as baseline, crnn, attention, best; a wrong name lists them all
+    config: str,  # a TOML file, or a shipped configuration: baseline, crnn, attention, best, …; a wrong name lists all
     data: Param("the corpus folder", str, required=True) = None,
     out: Param("the run folder: absent, empty, or this run's own", str, required=True) = None,
     folds: str | None = None,  # such as 1,2; all if not given
@@ -285,13 +285,19 @@ def format_ablation_plan(
         row_folder(out, row, seed) / f"fold{fold}" for row in measured for seed in range(seeds) for fold in folds
     ]
     n_done = sum((folder / "thresholds.json").is_file() for folder in folders)
-    limit = "their own epochs" if epochs is None else f"up to {epochs} epochs (the baseline its own)"
+    limit = "their own epochs" if epochs is None else f"up to {_count(epochs, 'epoch')} (the baseline its own)"
     lines = [
-        f"{len(measured)} rows, {seeds} seeds, {len(folds)} folds of {len(corpus.recordings)} recordings in "
-        f"{corpus.root}: {len(folders)} trainings of {limit}, to {out}; {n_done} are done"
+        f"{_count(len(measured), 'row')}, {_count(seeds, 'seed')}, {_count(len(folds), 'fold')} of "
+        f"{len(corpus.recordings)} recordings in {corpus.root}: {len(folders)} trainings of {limit}, to {out}; "
+        f"{n_done} are done"
     ]
     lines += [f"not measured: {name}: {reason}" for name, reason in unmeasured.items()]
     return "\n".join(lines)
+
+
+def _count(n: int, word: str) -> str:
+    """So many of something: 1 seed, 2 seeds."""
+    return f"{n} {word}{'' if n == 1 else 's'}"
 
 # %% ../nbs/49_cli.ipynb #9671194a
 @call_parse

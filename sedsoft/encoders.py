@@ -218,6 +218,27 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 LAYOUT = "an encoder is a folder of config.json, preprocessor_config.json and model.safetensors (or pytorch_model.bin)"
 
 
+@contextmanager
+def _quiet(has_bars: bool = False) -> Iterator[None]:
+    """Keep reports of transformers and the hub off the screen: what they say is read, and becomes an error."""
+    from huggingface_hub.utils import logging as hub_logging
+    from transformers.utils import logging
+
+    verbosity, hub_verbosity = logging.get_verbosity(), hub_logging.get_verbosity()
+    had_bars = logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    hub_logging.set_verbosity(hub_logging.CRITICAL)
+    if not has_bars:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        hub_logging.set_verbosity(hub_verbosity)
+        if had_bars:
+            logging.enable_progress_bar()
+
+
 def _find(name: str, *files: str) -> Path:
     """The first of these files that an encoder has: in its folder, in the hub's cache, or fetched from the hub."""
     if Path(name).is_dir():
@@ -244,27 +265,6 @@ def _find(name: str, *files: str) -> Path:
     ) from cause
 
 # %% ../nbs/11_encoders.ipynb #be720399
-@contextmanager
-def _quiet(has_bars: bool = False) -> Iterator[None]:
-    """Keep transformers' and the hub's reports, and bars, off the screen: what they say is read, and becomes an error."""
-    from huggingface_hub.utils import logging as hub_logging
-    from transformers.utils import logging
-
-    verbosity, hub_verbosity = logging.get_verbosity(), hub_logging.get_verbosity()
-    had_bars = logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    hub_logging.set_verbosity(hub_logging.CRITICAL)
-    if not has_bars:
-        logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        hub_logging.set_verbosity(hub_verbosity)
-        if had_bars:
-            logging.enable_progress_bar()
-
-
 def _load_network(weights: Path) -> nn.Module:
     """A network of transformers with all its weights from the folder that this file lies in."""
     from transformers import AutoConfig, AutoModel

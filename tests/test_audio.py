@@ -156,7 +156,7 @@ def test_mp3_that_breaks_off_is_refused(tmp_path):
         audio_info(tmp_path / "a.mp3")
     bare_mp3(tmp_path / "b.mp3", np.random.default_rng(0).uniform(-0.5, 0.5, (5 * SR, 2)))
     damaged(tmp_path / "b.mp3", lambda data: data[:-1000])
-    assert "damaged or truncated after" in refusal(tmp_path / "b.mp3")
+    assert "damaged or truncated at" in refusal(tmp_path / "b.mp3")
 
 
 @pytest.mark.parametrize("n_pages", ["few", "many"])
@@ -182,11 +182,11 @@ def test_flac_cut_or_rotten(tmp_path):
     write_audio(tmp_path / "a.flac", np.random.default_rng(0).uniform(-1, 1, 10 * SR), SR)
     whole = (tmp_path / "a.flac").read_bytes()
     (tmp_path / "a.flac").write_bytes(whole[: len(whole) // 2])
-    assert "damaged or truncated after" in refusal(tmp_path / "a.flac")
+    assert "damaged or truncated at" in refusal(tmp_path / "a.flac")
     rotten = bytearray(whole)
     rotten[len(whole) // 2 : len(whole) // 2 + 3000] = bytes(3000)
     (tmp_path / "a.flac").write_bytes(rotten)
-    assert "damaged or truncated after" in refusal(tmp_path / "a.flac")
+    assert "damaged or truncated at" in refusal(tmp_path / "a.flac")
 
 
 @pytest.mark.parametrize("format", ["WAV", "WAVEX", "RF64"])

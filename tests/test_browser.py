@@ -2,7 +2,8 @@
 
 Needs playwright (`pip install playwright`) and a Chromium (Debian: `apt-get install chromium`); where one is missing,
 in CI as well, the tests are skipped and say so. What explorer and report do is tested without a browser in their
-chapters. `SEDSOFT_SCREENSHOTS=nbs/images` makes these tests renew the chapters' pictures.
+chapters. `SEDSOFT_SCREENSHOTS=nbs/images` makes this file renew the chapters' pictures as well, from what `make demo`
+left in runs/demo and runs/demo_attention.
 """
 
 import io
@@ -31,6 +32,7 @@ from sedsoft.report import Report, report_html, report_pictures
 from sedsoft.scores import frame_scores
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+ROOT = Path(__file__).resolve().parents[1]
 SCREENSHOTS = os.environ.get("SEDSOFT_SCREENSHOTS")  # the folder for pictures; unset: none are kept
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
 THRESHOLDS = """
@@ -149,14 +151,6 @@ def row_of(page, c: int) -> list[str]:
     return page.locator(".sedsoft-row").nth(c + 1).inner_text().split()
 
 
-def keep_picture(page, name: str, clip: dict[str, float]) -> None:
-    """Write a part of the page, in 160 colours: small enough to stand beside a chapter."""
-    if SCREENSHOTS:
-        picture = Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")
-        quantised = picture.quantize(160, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-        quantised.save(Path(SCREENSHOTS) / name, optimize=True)
-
-
 def settled_row(page, c: int) -> list[str]:
     """The same, once it has stood still for a second: a busy kernel is behind the hand."""
     seen = [row_of(page, c)]
@@ -211,9 +205,6 @@ def test_a_dragged_slider_moves_the_numbers(page, lab_url: str) -> None:
     )
     assert float(row_of(page, 1)[0]) == pytest.approx(float(after[0]) + 0.001)
 
-    clip = page.locator(".sedsoft-explorer").bounding_box()
-    clip["height"] = page.locator(".sedsoft-explorer img").bounding_box()["y"] - clip["y"]
-    keep_picture(page, "threshold_explorer.png", clip)
     page.get_by_role("button", name="validated").click()
     page.wait_for_function("() => document.querySelector('.sedsoft-mean').innerText.includes('validated')")
     assert row_of(page, 1)[:3] == ["0.400", "–", "0.600"]
@@ -241,8 +232,6 @@ def test_arrow_keys_move_over_the_seconds(page, lab_url: str) -> None:
         arg=before,
     )
     assert readout.inner_text() == "46"
-    page.wait_for_timeout(1000)  # the last of the three pictures
-    keep_picture(page, "attention_explorer.png", explorer.bounding_box())
 
     page.keyboard.press("Home")
     page.wait_for_function("() => document.querySelector('.sedsoft-explorer').innerText.includes('beyond the edge')")
@@ -302,5 +291,39 @@ def test_a_report_is_read_offline(page, tmp_path: Path, scheme: str) -> None:
     assert max(cells) <= 1100
     background = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
     assert background == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(22, 24, 27)")
-    if scheme == "light":
+
+
+def keep_picture(page, name: str, clip: dict[str, float]) -> None:
+    """Write a part of the page, in 160 colours: small enough to stand beside a chapter."""
+    picture = Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")
+    quantised = picture.quantize(160, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    quantised.save(Path(SCREENSHOTS) / name, optimize=True)
+
+
+if SCREENSHOTS:
+    HERE = f"import os\nos.chdir({str(ROOT)!r})\n"
+    OF_THE_DEMO = {
+        "threshold_explorer": """
+from sedsoft.corpus import read_corpus
+from sedsoft.experiment import judge_folder
+from sedsoft.explorers import ThresholdExplorer, threshold_data
+ThresholdExplorer(threshold_data(judge_folder("runs/demo", read_corpus("runs/demo_corpus"))))
+""",
+        "attention_explorer": """
+from sedsoft.explorers import explore_attention
+explore_attention()
+""",
+    }
+
+    @pytest.mark.parametrize(
+        "lab_url", [HERE + cell for cell in OF_THE_DEMO.values()], indirect=True, ids=list(OF_THE_DEMO)
+    )
+    def test_picture_of_an_explorer(page, lab_url: str, request: pytest.FixtureRequest) -> None:
+        run_the_cell(page, lab_url)
+        page.wait_for_timeout(2000)
+        keep_picture(page, f"{request.node.callspec.id}.png", page.locator(".sedsoft-explorer").bounding_box())
+
+    def test_picture_of_the_report(page) -> None:
+        page.set_viewport_size({"width": 1100, "height": 980})
+        page.goto((ROOT / "runs" / "demo" / "report.html").as_uri())
         keep_picture(page, "report.png", {"x": 0, "y": 0, "width": 1100, "height": 935})
