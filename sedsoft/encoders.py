@@ -13,6 +13,7 @@ import copy
 import hashlib
 import importlib
 import json
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -221,22 +222,21 @@ LAYOUT = "an encoder is a folder of config.json, preprocessor_config.json and mo
 @contextmanager
 def _quiet(has_bars: bool = False) -> Iterator[None]:
     """Keep reports of transformers and the hub off the screen: what they say is read, and becomes an error."""
-    from huggingface_hub.utils import logging as hub_logging
-    from transformers.utils import logging
+    from transformers.utils import logging as reports
 
-    verbosity, hub_verbosity = logging.get_verbosity(), hub_logging.get_verbosity()
-    had_bars = logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    hub_logging.set_verbosity(hub_logging.CRITICAL)
+    hub = logging.getLogger("huggingface_hub")
+    verbosity, hub_level, had_bars = reports.get_verbosity(), hub.level, reports.is_progress_bar_enabled()
+    reports.set_verbosity(reports.CRITICAL)
+    hub.setLevel(logging.CRITICAL)
     if not has_bars:
-        logging.disable_progress_bar()
+        reports.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(verbosity)
-        hub_logging.set_verbosity(hub_verbosity)
+        reports.set_verbosity(verbosity)
+        hub.setLevel(hub_level)
         if had_bars:
-            logging.enable_progress_bar()
+            reports.enable_progress_bar()
 
 
 def _find(name: str, *files: str) -> Path:
