@@ -193,8 +193,8 @@ def format_plan(
     begun = Path(out, "config.toml").is_file()
     done = [fold for fold in folds if begun and is_finished(open_run(out), fold)]
     lines = [
-        f"{config.name}, seed {config.seed}: folds {', '.join(map(str, folds))} of {len(corpus.recordings)} recordings "
-        f"in {corpus.root}, up to {config.training.epochs} epochs each, to {out}",
+        f"{config.name}, seed {config.seed}: fold{'s' * (len(folds) > 1)} {', '.join(map(str, folds))} of "
+        f"{len(corpus.recordings)} recordings in {corpus.root}, up to {config.training.epochs} epochs each, to {out}",
         f"folds: {corpus.folds_from}; threads: {config.training.threads}; device: {config.training.device}",
     ]
     if done:

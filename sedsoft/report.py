@@ -288,6 +288,9 @@ def _reliability(curves: Mapping, figure: Figure) -> None:
     for ax, calibrated in zip(axes, (False, True), strict=False):
         plot_reliability(curves, ax, calibrated=calibrated)
         ax.set_title("calibrated" if calibrated else "as scored", fontsize=10)
+    farthest = max(np.nanmax(line.get_xydata(), initial=0.1) for ax in axes for line in ax.lines[1:])
+    for ax in axes:
+        ax.set(xlim=(0, min(1, 1.1 * farthest)), ylim=(0, min(1, 1.1 * farthest)))
     for ax in axes[:-1]:
         ax.get_legend().remove()
 
