@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ROWS', 'Row', 'find_rows', 'row_config', 'row_folder', 'find_unmeasured', 'Task', 'run_task', 'waiting_tasks',
-           'run_figures', 'raw_figures', 'ablate', 'differences', 'ablation_table', 'to_markdown', 'plot_ablation',
-           'write_table']
+           'run_figures', 'table_runs', 'raw_figures', 'ablate', 'differences', 'ablation_table', 'to_markdown',
+           'plot_ablation', 'write_table']
 
 # %% ../nbs/41_ablation.ipynb #1a9f722f
 import itertools
@@ -200,6 +200,17 @@ def run_figures(
     return lines
 
 
+def table_runs(
+    out: str | Path,  # the table's folder
+) -> dict[tuple[str, int], Run]:  # (row, seed) -> its run, begun or finished, in the table's order
+    """The runs that a table's folder holds."""
+    found = {}
+    for row in ROWS:
+        for path in sorted(Path(out).glob(f"{row.config}_seed*/config.toml")):
+            found[row.config, int(path.parent.name.removeprefix(f"{row.config}_seed"))] = open_run(path.parent)
+    return found
+
+
 def _figures(judged: Judged, rows: np.ndarray) -> dict[str, float]:
     """F1_MO and validated F1 of some segments, in %."""
     scores, reference = judged.scores[rows], judged.reference[rows]
@@ -227,7 +238,7 @@ def ablate(
     n_jobs: int = 2,  # folds at a time, each with one thread
     epochs: int | None = None,  # at most, for every row but the baseline; None: the configurations' own
 ) -> pd.DataFrame:  # raw figures as `raw_figures` gives them; out/raw.csv has them too
-    """Train and measure the rows, or what is left of them.
+    """Train and measure the rows, or what is left of them, beside what the folder has already.
 
     Raises `ValueError` for a row whose source is not among them, `FileError` if another process is at it.
     """
@@ -241,7 +252,7 @@ def ablate(
     with ExitStack() as stack:
         for run in runs.values():
             stack.enter_context(locked(run))
-        figures = {(name, seed): run_figures(name, seed, run, corpus) for (name, seed), run in runs.items()}
+        figures = {(name, seed): run_figures(name, seed, run, corpus) for (name, seed), run in table_runs(out).items()}
         for tasks in waiting_tasks(runs, sorted(corpus.folds)):
             work = joblib.Parallel(n_jobs, return_as="generator_unordered", batch_size=1)
             jobs = work(joblib.delayed(run_task)(task, str(data)) for task in tasks)
@@ -363,10 +374,11 @@ def write_table(
     out: str | Path,  # the table's folder
     data: str | Path,  # the corpus folder
     raw: pd.DataFrame,  # as `raw_figures` gives them
-    rows: Sequence[Row] = ROWS,  # of the table
+    rows: Sequence[Row] = ROWS,  # that are shown, measured or not; beside those that have figures
 ) -> pd.DataFrame:  # as `ablation_table` gives it
     """Write table.md, table.csv, differences.csv and table.png into the table's folder."""
     out, compared = Path(out), differences(out, read_corpus(data), raw)
+    rows = [row for row in ROWS if row in rows or row.config in set(raw.row)]
     table = ablation_table(raw, compared, find_unmeasured(rows), rows)
     write_text(out / "table.md", to_markdown(table))
     write_text(out / "table.csv", table.to_csv(index=False, lineterminator="\n"))

@@ -136,3 +136,16 @@ def test_every_seed_must_be_of_the_same_recordings_and_labels():
             compare_seeds(ours, theirs, make_rng(0), 10)
     blind = replace(near, thresholds=None)
     assert compare_seeds([near, blind], [near], make_rng(0), 10)["f1_validated"] is None
+
+
+def test_a_table_is_made_in_pieces(tmp_path: Path):
+    corpus = write_toy(tmp_path / "toy")
+    first, second = find_rows(["crnn_1s_mean"]), find_rows(["crnn_1s"])
+    ablate(corpus.root, tmp_path / "table", first, seeds=(0, 1), n_jobs=1, epochs=1)
+    raw = ablate(corpus.root, tmp_path / "table", second, seeds=(0,), n_jobs=1, epochs=1)
+    whole = raw[raw.fold == "all"]
+    assert list(zip(whole.row, whole.seed, strict=True)) == [("crnn_1s_mean", 0), ("crnn_1s_mean", 1), ("crnn_1s", 0)]
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "table" / "raw.csv", dtype={"fold": str}), raw)
+    table = write_table(tmp_path / "table", corpus.root, raw, second)
+    assert table.configuration.tolist() == ["crnn_1s_mean", "crnn_1s"]
+    assert table.seeds.tolist() == ["2", "1"]
