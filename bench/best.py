@@ -22,6 +22,7 @@ from sedsoft.core import make_rng, read_json, to_json, with_settings, write_text
 from sedsoft.corpus import Corpus, describe, read_corpus
 from sedsoft.evaluation import Judged, compare_seeds, evaluate
 from sedsoft.experiment import gather, judge_run, n_threads, run_fold
+from sedsoft.models import ScoringSpec
 from sedsoft.runs import Config, find_config, is_finished, locked, start_run
 
 
@@ -37,6 +38,8 @@ def without_ingredients(best: Config) -> dict[str, Config]:
         "soft labels as they are": with_settings(one, ["loss.sharpness=0.0"]),
         "squared error": with_settings(one, ["loss.name=mse"]),
         "levels as they come": as_they_come,
+        "30 epochs": with_settings(one, ["training.epochs=30"]),
+        "heard whole": replace(one, model=replace(one.model, scoring=ScoringSpec())),
         "frames of 200 ms": with_settings(one, ["features.hop=3200", "features.win=6400", "model.backbone.block=1"]),
         "steps down, best epoch kept": with_settings(one, plateau),
     }
@@ -49,16 +52,18 @@ def train(folder: Path, config: Config, corpus: Corpus) -> tuple[Judged, dict[st
     with locked(run), n_threads(1):
         material = gather(corpus, config) if waiting else None
         for fold in waiting:
-            begun, began_s = run.fold(fold).exists(), time.process_time()
+            is_new, began_s = not run.fold(fold).exists(), time.process_time()
             run_fold(run, corpus, material, fold)
-            minutes = float("nan") if begun else (time.process_time() - began_s) / 60
-            write_text(run.fold(fold) / "cost.json", to_json({"minutes": minutes}))
+            if is_new:
+                minutes = (time.process_time() - began_s) / 60
+                write_text(run.fold(fold) / "cost.json", to_json({"minutes": minutes}))
     judged = judge_run(run, corpus)
     metrics, figures = evaluate(judged, make_rng(0, "intervals")), {}
     for key in ("f1_mo", "f1_validated"):
         low, high = metrics["ci"][key]
         figures |= {key: 100 * metrics[key], f"{key}_low": 100 * low, f"{key}_high": 100 * high}
-    minutes = sum(read_json(run.fold(fold) / "cost.json")["minutes"] or float("nan") for fold in run.folds)
+    costs = [run.fold(fold) / "cost.json" for fold in run.folds]  # not there if a fold was stopped in between
+    minutes = sum(read_json(path)["minutes"] if path.is_file() else float("nan") for path in costs)
     return judged, figures | {"chance": 100 * metrics["chance"], "minutes": minutes}
 
 
@@ -75,7 +80,7 @@ def main() -> None:
     if args.data is None:
         print("nothing done: it takes hours, and --data CORPUS")
         return
-    corpus, lines, judged = read_corpus(args.data), [], defaultdict(list)
+    corpus, table, judged = read_corpus(args.data), args.out / "figures.csv", defaultdict(list)
     named = {name: with_settings(find_config(name), args.set) for name in args.configs}
     rows = without_ingredients(find_config("best")) if args.ingredients else named
     for seed in args.seeds:
@@ -84,10 +89,11 @@ def main() -> None:
             folder = args.out / f"{name.replace(' ', '_').replace(',', '')}_seed{seed}"
             scored, figures = train(folder, config, corpus)
             judged[name].append(scored)
-            lines.append({"row": name, "seed": seed, **figures})
-            print(", ".join(f"{key} {value:.2f}" if key != "row" else value for key, value in lines[-1].items()))
-            frame = pd.DataFrame(lines).round(2)
-            write_text(args.out / "figures.csv", frame.to_csv(index=False, lineterminator="\n"))
+            print(f"{name}, seed {seed}:", ", ".join(f"{key} {x:.2f}" for key, x in figures.items()), flush=True)
+            line = pd.DataFrame([{"row": name, "seed": seed, **figures}]).round(2)
+            known = [pd.read_csv(table), line] if table.is_file() else [line]
+            frame = pd.concat(known).drop_duplicates(["row", "seed"], keep="last")
+            write_text(table, frame.to_csv(index=False, lineterminator="\n"))
     against = dict.fromkeys(args.configs[:-1], args.configs[-1])
     if args.ingredients:
         against = dict.fromkeys(list(rows)[2:], "one network") | {"one network": "best"}

@@ -149,12 +149,11 @@ def run_task(
     with n_threads(1):
         material = gather(corpus, run.config)
         if task.source is None:
-            n_before = len(read_history(run).query("fold == @task.fold"))
-            began_s = time.process_time()
+            is_new, began_s = not run.fold(task.fold).exists(), time.process_time()
             run_fold(run, corpus, material, task.fold)
-            minutes = (time.process_time() - began_s) / 60
-            n_epochs = len(read_history(run).query("fold == @task.fold")) - n_before
-            write_text(run.fold(task.fold) / "cost.json", to_json({"minutes_per_epoch": minutes / max(n_epochs, 1)}))
+            if is_new:
+                minutes = (time.process_time() - began_s) / 60
+                write_text(run.fold(task.fold) / "cost.json", to_json({"minutes": minutes}))
         else:
             theirs = load_detector(task.source.fold(task.fold))
             save_detector(run.fold(task.fold), replace(theirs, spec=run.config.model))
@@ -183,18 +182,19 @@ def run_figures(
     run: Run,  # its run
     corpus: Corpus,  # that it was trained on
 ) -> list[dict]:  # row, seed, fold (or "all"), f1_mo, f1_validated in %, epochs, least val_loss, minutes
-    """What the finished folds came to; minutes are the processor's, of a fold's last session, scaled to all epochs."""
+    """What the finished folds came to; minutes are the processor's, not known (NaN) of what was stopped in between."""
     if not run.folds:
         return []
     judged, history, lines = judge_run(run, corpus), read_history(run), []
     for fold in run.folds:
         epochs, cost = history[history.fold == fold], run.fold(fold) / "cost.json"
-        minutes = read_json(cost)["minutes_per_epoch"] * len(epochs) if cost.is_file() else 0.0
+        minutes = read_json(cost, ["minutes"])["minutes"] if cost.is_file() else np.nan
         spent = {"epochs": len(epochs), "val_loss": epochs.val_loss.min(), "minutes": minutes}
         lines.append({"row": row, "seed": seed, "fold": str(fold), **_figures(judged, judged.folds == fold), **spent})
     if run.folds == tuple(sorted(corpus.folds)):
         folds = pd.DataFrame(lines)
-        spent = {"epochs": folds.epochs.sum(), "val_loss": folds.val_loss.mean(), "minutes": folds.minutes.sum()}
+        spent = {"epochs": folds.epochs.sum(), "val_loss": folds.val_loss.mean()}
+        spent["minutes"] = folds.minutes.sum(skipna=False)
         every = np.ones(len(judged.scores), dtype=bool)
         lines.append({"row": row, "seed": seed, "fold": "all", **_figures(judged, every), **spent})
     return lines
@@ -207,7 +207,9 @@ def table_runs(
     found = {}
     for row in ROWS:
         for path in sorted(Path(out).glob(f"{row.config}_seed*/config.toml")):
-            found[row.config, int(path.parent.name.removeprefix(f"{row.config}_seed"))] = open_run(path.parent)
+            seed = path.parent.name.removeprefix(f"{row.config}_seed")
+            if seed.isdecimal():
+                found[row.config, int(seed)] = open_run(path.parent)
     return found
 
 
@@ -240,9 +242,11 @@ def ablate(
 ) -> pd.DataFrame:  # raw figures as `raw_figures` gives them; out/raw.csv has them too
     """Train and measure the rows, or what is left of them, beside what the folder has already.
 
-    Raises `ValueError` for a row whose source is not among them, `FileError` if another process is at it.
+    Raises `ValueError` for a row whose source is not among them, `FileError` if another process is at it, or if the
+    folder holds rows of another budget.
     """
     _check_sources(rows)
+    _check_budget(out, epochs)
     corpus, runs = read_corpus(data), {}
     unmeasured = find_unmeasured(rows)
     for seed, row in itertools.product(seeds, rows):
@@ -252,18 +256,45 @@ def ablate(
     with ExitStack() as stack:
         for run in runs.values():
             stack.enter_context(locked(run))
-        figures = {(name, seed): run_figures(name, seed, run, corpus) for (name, seed), run in table_runs(out).items()}
+        figures = _all_figures(out, corpus)
+        _evaluate_finished(runs.values(), corpus)
         for tasks in waiting_tasks(runs, sorted(corpus.folds)):
             work = joblib.Parallel(n_jobs, return_as="generator_unordered", batch_size=1)
             jobs = work(joblib.delayed(run_task)(task, str(data)) for task in tasks)
             for task in progress(jobs, "folds", len(tasks)):
-                if task.run.folds == tuple(sorted(corpus.folds)):
-                    evaluate_run(task.run, corpus)
                 name, seed = task.row.config, task.run.config.seed
                 figures[name, seed] = run_figures(name, seed, task.run, corpus)
-                raw = raw_figures(chain.from_iterable(figures.values()))
-                write_text(Path(out) / "raw.csv", raw.to_csv(index=False, lineterminator="\n"))
-    return raw_figures(chain.from_iterable(figures.values()))
+                _write_raw(out, figures)
+                _evaluate_finished([task.run], corpus)
+    return _write_raw(out, _all_figures(out, corpus))  # with what another process has finished meanwhile
+
+
+def _evaluate_finished(runs: Iterable[Run], corpus: Corpus) -> None:
+    """Evaluate the runs whose folds are all finished, and that are not evaluated yet."""
+    for run in runs:
+        if run.folds == tuple(sorted(corpus.folds)) and not (run.path / "metrics.json").is_file():
+            evaluate_run(run, corpus)
+
+
+def _all_figures(out: str | Path, corpus: Corpus) -> dict[tuple[str, int], list[dict]]:
+    """The figures of all runs that the folder holds."""
+    return {(name, seed): run_figures(name, seed, run, corpus) for (name, seed), run in table_runs(out).items()}
+
+
+def _write_raw(out: str | Path, figures: Mapping[tuple[str, int], list[dict]]) -> pd.DataFrame:
+    """Write raw.csv, and give it back."""
+    raw = raw_figures(chain.from_iterable(figures.values()))
+    write_text(Path(out) / "raw.csv", raw.to_csv(index=False, lineterminator="\n"))
+    return raw
+
+
+def _check_budget(out: str | Path, epochs: int | None) -> None:
+    """Raise `FileError` naming the first run of the folder that was trained for other epochs than are asked for."""
+    for (name, seed), run in table_runs(out).items():
+        wanted = row_config(*find_rows([name]), seed, epochs).training.epochs
+        if run.config.training.epochs != wanted:
+            found = f"is trained for {run.config.training.epochs} epochs, {wanted} are asked for now"
+            raise FileError(run.path, f"{found}: one table, one budget; choose another folder")
 
 
 def _check_sources(rows: Sequence[Row]) -> None:
@@ -307,7 +338,7 @@ def ablation_table(
     lines, whole = [], raw[raw.fold == "all"]
     for row in rows:
         runs = whole[whole.row == row.config]
-        missing = "not measured: no pretrained weights" if row.config in unmeasured else "not yet"
+        missing = "not measured" if row.config in unmeasured else "not yet"
         gain = _gain(compared.loc[row.config]) if row.config in compared.index else ""
         lines.append(
             {
@@ -319,7 +350,7 @@ def ablation_table(
                 "against": row.against or "",
                 "difference": gain,
                 "seeds": str(len(runs)),
-                "minutes": f"{runs.minutes.mean():.0f}" if len(runs) and not row.rescores else "",
+                "minutes": "" if runs.minutes.isna().all() else f"{runs.minutes.mean():.0f}",
             }
         )
     return pd.DataFrame(lines)
@@ -375,11 +406,12 @@ def write_table(
     data: str | Path,  # the corpus folder
     raw: pd.DataFrame,  # as `raw_figures` gives them
     rows: Sequence[Row] = ROWS,  # that are shown, measured or not; beside those that have figures
+    unmeasured: Collection[str] = (),  # rows whose pretrained weights are absent
 ) -> pd.DataFrame:  # as `ablation_table` gives it
     """Write table.md, table.csv, differences.csv and table.png into the table's folder."""
     out, compared = Path(out), differences(out, read_corpus(data), raw)
     rows = [row for row in ROWS if row in rows or row.config in set(raw.row)]
-    table = ablation_table(raw, compared, find_unmeasured(rows), rows)
+    table = ablation_table(raw, compared, unmeasured, rows)
     write_text(out / "table.md", to_markdown(table))
     write_text(out / "table.csv", table.to_csv(index=False, lineterminator="\n"))
     write_text(out / "differences.csv", compared.to_csv(index_label="row", lineterminator="\n"))

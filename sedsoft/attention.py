@@ -34,7 +34,7 @@ class AttentionSpec:
     score: str = "dot"  # "dot"; "additive"; "literal": equation 3 as it is printed, which ignores its query
     query: str = "crnn"  # who speaks for the target: "target" its own embedding, "crnn" one more CRNN, or an "encoder"
     fusion: str = "concat"  # how the answer joins the target's feature: "concat", or "shift": a shift layer norm
-    edge: str = "repeat"  # beyond the recording stand copies of the target segment ("repeat") or nothing ("mask")
+    edge: str = "repeat"  # beyond recording or sequence: copies of the target segment ("repeat") or nothing ("mask")
     n_hidden: int = 32  # length of the vectors that additive scores compare, >= 1
 
     def __post_init__(self):

@@ -11,7 +11,7 @@ __all__ = ['NEXT', 'readable_errors', 'parse_folds', 'format_table', 'format_hea
 # %% ../nbs/49_cli.ipynb #fa1863c9
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -266,24 +266,26 @@ def sedsoft_ablate(
     """Train the rows of Table 1 and its variants, side by side, and lay them out beside the report's."""
     with readable_errors():
         chosen = find_rows(None if rows is None else rows.split(","))
-        print(format_ablation_plan(chosen, read_corpus(data), out, seeds, epochs), flush=True)
-        raw = ablate(data, out, chosen, range(seeds), jobs, epochs)
-        print(f"\n{to_markdown(write_table(out, data, raw, chosen))}\n{out}/table.md, table.csv, table.png, raw.csv")
+        unmeasured = find_unmeasured(chosen)
+        print(format_ablation_plan(chosen, unmeasured, read_corpus(data), out, seeds, epochs), flush=True)
+        measured = [row for row in chosen if row.config not in unmeasured]
+        raw = ablate(data, out, measured, range(seeds), jobs, epochs)
+        table = to_markdown(write_table(out, data, raw, chosen, unmeasured))
+        print(f"\n{table}\n{out}/table.md, table.csv, table.png, raw.csv, differences.csv")
 
 
 def format_ablation_plan(
     rows: Sequence[Row],  # of the table
+    unmeasured: Mapping[str, str],  # rows that cannot be measured, and why
     corpus: Corpus,  # what to train on
     out: str | Path,  # the table's folder
     seeds: int,  # runs of each row
     epochs: int | None,  # at most; None: the configurations' own
 ) -> str:  # some lines
     """Say how much is to be done, what is done already, and what cannot be."""
-    unmeasured, folds = find_unmeasured(rows), sorted(corpus.folds)
-    measured = [row for row in rows if row.config not in unmeasured]
-    folders = [
-        row_folder(out, row, seed) / f"fold{fold}" for row in measured for seed in range(seeds) for fold in folds
-    ]
+    folds, measured = sorted(corpus.folds), [row for row in rows if row.config not in unmeasured]
+    trained = [row for row in measured if row.rescores is None]
+    folders = [row_folder(out, row, seed) / f"fold{fold}" for row in trained for seed in range(seeds) for fold in folds]
     n_done = sum((folder / "thresholds.json").is_file() for folder in folders)
     limit = "their own epochs" if epochs is None else f"up to {_count(epochs, 'epoch')} (the baseline its own)"
     lines = [

@@ -333,17 +333,26 @@ def run_experiment(
 ) -> Run:  # its folds trained, scored and evaluated
     """Run an experiment, or what is left of it.
 
-    Raises `FileError` if another process is at it, and before it begins for an encoder that cannot be had.
+    Raises `FileError` if another process is at it; before it begins, `FileError` or `ValueError` for an encoder that
+    cannot be had and for parts of a network that do not fit.
     """
     for fold in () if folds is None else folds:
         corpus.split(fold, "train")  # refuses a fold that is not there
-    if config.model.encoder is not None and not Path(path, "config.toml").is_file():
-        load_encoder(config.model.encoder.name, config.features.sr)  # refuses one that cannot be had
+    if not Path(path, "config.toml").is_file():
+        _check_network(config, corpus)
     run = start_run(path, config, describe(corpus))
     with locked(run):
         run_folds(run, corpus, folds)
         evaluate_run(run, corpus)
     return run
+
+
+def _check_network(config: Config, corpus: Corpus) -> None:
+    """Build the network without memory for its weights, so that one whose parts do not fit is refused at once."""
+    spec = config.model.encoder
+    encoder = None if spec is None else load_encoder(spec.name, config.features.sr)
+    with torch.device("meta"):
+        build_model(config.model, _shapes(config, corpus), 0, encoder)
 
 # %% ../nbs/40_experiment.ipynb #a846a249
 def score_file(

@@ -15,12 +15,16 @@ from sedsoft.ablation import (
     ablate,
     differences,
     find_rows,
+    find_unmeasured,
+    row_config,
+    row_folder,
     run_figures,
     run_task,
+    table_runs,
     waiting_tasks,
     write_table,
 )
-from sedsoft.core import make_rng, read_json
+from sedsoft.core import FileError, make_rng, read_json
 from sedsoft.corpus import describe
 from sedsoft.evaluation import Judged, ReferenceRecording, compare, compare_seeds, judge
 from sedsoft.runs import find_config, start_run
@@ -72,8 +76,12 @@ def test_minutes_are_those_of_the_fold_alone(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(ablation, "gather", slow_gather)
     monkeypatch.setattr(ablation, "run_fold", slow_run_fold)
     run_task(train[0], str(corpus.root))
-    assert read_json(run.fold(1) / "cost.json") == {"minutes_per_epoch": 0.5}
+    assert read_json(run.fold(1) / "cost.json") == {"minutes": 1.0}
     assert run_figures(row.config, 0, run, corpus)[0]["minutes"] == 1.0
+    (run.fold(2)).mkdir()  # begun, and stopped
+    (again,), _ = waiting_tasks({(row.config, 0): run}, [2])
+    run_task(again, str(corpus.root))
+    assert np.isnan(run_figures(row.config, 0, run, corpus)[1]["minutes"])
 
 
 def test_too_few_recordings_for_an_interval_still_make_a_table(tmp_path: Path):
@@ -149,3 +157,62 @@ def test_a_table_is_made_in_pieces(tmp_path: Path):
     table = write_table(tmp_path / "table", corpus.root, raw, second)
     assert table.configuration.tolist() == ["crnn_1s_mean", "crnn_1s"]
     assert table.seeds.tolist() == ["2", "1"]
+
+
+def test_a_row_is_scored_anew_after_its_source_is_trained(tmp_path: Path):
+    corpus = write_toy(tmp_path / "toy")
+    raw = ablate(corpus.root, tmp_path / "table", find_rows(["crnn_balanced", "softmax"]), (0,), n_jobs=1, epochs=1)
+    assert raw[raw.fold == "all"].row.tolist() == ["crnn_balanced", "softmax"]
+    folds = [tmp_path / "table" / f"{name}_seed0" / "fold1" for name in ("crnn_balanced", "softmax")]
+    weights = [(fold / "model.safetensors").read_bytes() for fold in folds]
+    assert weights[0] == weights[1]
+    assert raw.minutes[raw.row == "softmax"].isna().all()
+    assert raw.minutes[raw.row == "crnn_balanced"].notna().all()
+
+
+@pytest.mark.filterwarnings("ignore:.*have been cancelled")
+def test_side_by_side_and_broken_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Two processes; stopped after a fold, or before the evaluation, the same call makes up for what is missing."""
+    corpus, rows = write_toy(tmp_path / "toy"), find_rows(["crnn_1s_mean"])
+    folder, asked = tmp_path / "table" / "crnn_1s_mean_seed0", (corpus.root, tmp_path / "table", rows, (0,), 2, 1)
+
+    def broken(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ablation, "_write_raw", broken)
+        with pytest.raises(KeyboardInterrupt):
+            ablate(*asked)
+    with monkeypatch.context() as patch:
+        patch.setattr(ablation, "_evaluate_finished", lambda *_: None)
+        raw = ablate(*asked)
+    assert raw.fold.tolist() == ["1", "2", "3", "4", "5", "all"]
+    assert not (folder / "metrics.json").exists()
+    (tmp_path / "table" / "raw.csv").unlink()
+    pd.testing.assert_frame_equal(ablate(*asked), raw)
+    assert (folder / "metrics.json").is_file()
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "table" / "raw.csv", dtype={"fold": str}), raw)
+
+
+def test_a_run_made_again_beside_the_table_is_not_of_it(tmp_path: Path):
+    corpus = write_toy(tmp_path / "toy")
+    start_run(tmp_path / "table" / "crnn_seed0-again", find_config("crnn"), describe(corpus))
+    assert table_runs(tmp_path / "table") == {}
+
+
+def test_one_table_has_one_budget(tmp_path: Path):
+    corpus = write_toy(tmp_path / "toy")
+    for name in ("crnn", "baseline"):
+        (row,) = find_rows([name])
+        start_run(row_folder(tmp_path / "table", row, 0), row_config(row, 0, 2), describe(corpus))
+    with pytest.raises(FileError, match="crnn_seed0: is trained for 2 epochs, 1 are asked for now"):
+        ablate(corpus.root, tmp_path / "table", find_rows(["crnn_5s"]), (0,), n_jobs=1, epochs=1)
+    assert not (tmp_path / "table" / "crnn_5s_seed0").exists()
+
+
+def test_a_row_without_pretrained_weights_is_not_measured(monkeypatch: pytest.MonkeyPatch):
+    def nowhere(name: str, *_):
+        raise FileError(name, "no such folder")
+
+    monkeypatch.setattr("sedsoft.encoders._find", nowhere)
+    assert list(find_unmeasured(find_rows(["crnn", "attention_wav2vec2"]))) == ["attention_wav2vec2"]

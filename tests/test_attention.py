@@ -191,8 +191,8 @@ def test_embeddings_that_are_a_view_serve_as_well():
 
 
 @pytest.mark.parametrize("n", [1, 2, 79, 80, 81, 140, 141, 100_000])
-def test_a_stream_scores_what_a_file_does(n: int):
-    """Score each piece once another follows it, the last at the end: the same pieces, each segment once, in order."""
+def test_a_stream_is_cut_as_a_file_is(n: int):
+    """Take each piece once another follows it, the last at the end: the same pieces, each segment once, in order."""
     scored, done = [], 0
     for heard in sorted({*range(1, min(n, 300) + 1), n}):
         for piece in overlapping(heard, 80, 20)[done:-1]:

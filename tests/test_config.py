@@ -17,7 +17,7 @@ from sedsoft.core import with_settings
 from sedsoft.corpus import Corpus, describe
 from sedsoft.crnn import CRNNSpec
 from sedsoft.encoders import EncoderSpec
-from sedsoft.experiment import finish_fold, gather, train_fold
+from sedsoft.experiment import finish_fold, gather, run_experiment, train_fold
 from sedsoft.models import ModelSpec, ScoringSpec
 from sedsoft.runs import Config, find_config, start_run
 
@@ -245,3 +245,15 @@ def test_numbers_that_train_nothing_are_refused(setting: str, words: str):
 def test_a_refusal_says_in_which_section(section: str):
     with pytest.raises(ValueError, match=rf"^\[{section}\] alpha is -1.0, must be"):
         with_settings(Config(), [f"{section}.alpha=-1.0"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [("model.backbone.block=10", "blocks of 10 frames do not divide"), ("features.n_mels=8", "leave none")],
+)
+def test_a_network_that_does_not_fit_is_refused_before_anything_is_begun(
+    setting: str, words: str, toy: Corpus, tmp_path: Path
+):
+    with pytest.raises(ValueError, match=words):
+        run_experiment(tmp_path / "run", with_settings(find_config("crnn"), [setting]), toy)
+    assert not (tmp_path / "run").exists()
