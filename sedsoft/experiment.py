@@ -20,7 +20,7 @@ import torch
 
 from .augment import augmented_features, mask_spectrogram
 from .batches import make_split
-from .core import FileError, atomic_path, make_rng, make_torch_seed, progress, to_json, write_text
+from .core import FileError, make_rng, make_torch_seed, progress, to_json, write_arrays, write_text
 from .corpus import Corpus, Recording, describe
 from .encoders import Encoder, blank_encoder, encoder_config, load_encoder, read_extras
 from .evaluation import Judged, evaluate, judge, references_of
@@ -205,13 +205,13 @@ def finish_fold(
         segments.append(segment_scores(scores, recording.n_segments)[:, columns])
         labels.append(material.soft_labels[recording.name][:, columns])
     for scores, scored in score_recordings(detector, material, test):
-        _write_arrays(run.path / "embeddings" / f"{scores.name}.npz", embeddings=scored.embeddings)
+        write_arrays(run.path / "embeddings" / f"{scores.name}.npz", embeddings=scored.embeddings)
         if scored.weights is not None:
             times = {
                 "context_s": detector.spec.attention.context_s,
                 "hop_s": SEGMENT_S * detector.spec.backbone.block / detector.shapes.frames_per_segment,
             }
-            _write_arrays(run.path / "attention" / f"{scores.name}.npz", weights=scored.weights, **times)
+            write_arrays(run.path / "attention" / f"{scores.name}.npz", weights=scored.weights, **times)
         write_scores(run.path / "scores" / f"{scores.name}.tsv", scores)
     scores, soft, spec = np.concatenate(segments), np.concatenate(labels), detector.spec
     calibration = fit_calibration(scores, soft, "sigmoid" if spec.scoring.softmax else spec.activation)
@@ -219,12 +219,6 @@ def finish_fold(
     write_thresholds(folder / "thresholds.json", validated_thresholds(scores, is_hard(soft)), corpus.evaluated)
     state_path(run, fold).unlink(missing_ok=True)
     shutil.rmtree(folder / "state", ignore_errors=True)
-
-
-def _write_arrays(path: Path, **arrays: np.ndarray | float) -> None:
-    """Write arrays of a recording into one file, atomically."""
-    with atomic_path(path) as temporary:
-        np.savez(temporary, **arrays)
 
 # %% ../nbs/40_experiment.ipynb #308bd521
 def judge_run(

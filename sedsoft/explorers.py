@@ -17,14 +17,13 @@ from functools import cached_property
 from html import escape
 from importlib import resources
 from pathlib import Path
-from zipfile import BadZipFile
 
 import ipywidgets as widgets
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .core import FileError, progress
+from .core import FileError, progress, read_arrays
 from .corpus import Corpus, describe, read_corpus
 from .evaluation import Judged
 from .features import read_features
@@ -432,11 +431,7 @@ def read_attention(
 
 def _read_weights(file: Path) -> tuple[np.ndarray, float]:
     """One recording's weights and the distance between frames."""
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            weights, context_s, hop_s = (arrays[key] for key in ("weights", "context_s", "hop_s"))
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise FileError(file, f"damaged: {error}") from error
+    weights, context_s, hop_s = read_arrays(file, ["weights", "context_s", "hop_s"])
     if weights.ndim != 2 or weights.shape[1] != round(float(context_s) / float(hop_s)):
         wanted = f"a context of {float(context_s):g} s every {float(hop_s):g} s"
         raise FileError(file, f"weights have shape {weights.shape}, which does not fit {wanted}")

@@ -15,14 +15,13 @@ from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import jinja2
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from .core import FileError, atomic_path, make_rng, read_json, to_mapping, write_text
+from .core import FileError, atomic_path, make_rng, read_arrays, read_json, to_mapping, write_text
 from .embeddings import choose_segments, cluster_table, main_class, tsne
 from .explorers import ThresholdData, threshold_text
 from .labels import is_hard
@@ -456,11 +455,7 @@ def read_embeddings(
     found = {}
     for name, path in paths.items():
         if path.is_file():
-            try:
-                with np.load(path, allow_pickle=False) as arrays:
-                    found[name] = arrays["embeddings"]
-            except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-                raise FileError(path, f"damaged: {error}") from error
+            (found[name],) = read_arrays(path, ["embeddings"])
     return found
 
 
