@@ -142,7 +142,7 @@ def read_json(
 # %% ../nbs/00_core.ipynb #2ae926b9
 def write_arrays(
     path: str | Path,  # the npz file to be written
-    **arrays: np.ndarray | float,  # by name, of any shape and unit
+    **arrays: np.ndarray | float,  # by name, of any shape, also ()
 ) -> None:
     """Write arrays into one file, atomically."""
     with atomic_path(path) as temporary:
@@ -152,7 +152,7 @@ def write_arrays(
 def read_arrays(
     path: str | Path,  # an npz file
     names: Sequence[str],  # of the arrays that are wanted
-) -> tuple[np.ndarray, ...]:  # of any shape and unit, in the order of their names
+) -> tuple[np.ndarray, ...]:  # of any shape, also (), in the order of their names
     """Read arrays; a file that is damaged, or lacks one of them, raises `FileError`."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
