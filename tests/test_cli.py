@@ -99,7 +99,6 @@ def test_train_says_what_it_does_and_ends_with_a_report(trained: subprocess.Comp
     assert set(metrics["per_class"]) == {"buzz", "hiss"}
 
 
-@pytest.mark.usefixtures("trained")
 def test_a_log_tells_how_far_it_is(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("TQDM_DISABLE", raising=False)
     assert list(progress(range(3), "counting")) == [0, 1, 2]
@@ -109,6 +108,7 @@ def test_a_log_tells_how_far_it_is(capsys: pytest.CaptureFixture, monkeypatch: p
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.usefixtures("trained")
 def test_evaluate_a_run_and_the_scores_of_a_stranger(folder: Path, toy: Corpus):
     figures = folder / "figures.json"
     run = call("sedsoft_evaluate", folder / "run", "--data", toy.root, "--json", figures, "--against", folder / "run")
