@@ -59,7 +59,7 @@ def _check_odd(context_s: int) -> None:
 def gather_context(
     keys: Tensor,  # (B, T, D) embeddings of frames, T = S * frames_per_segment
     inside: Tensor,  # (B, S) bool, True where a segment lies inside its recording
-    targets: tuple[int, int],  # first segment of the sequence that asks, and the one behind the last: Q of them, Q >= 1
+    targets: tuple[int, int],  # first segment of the sequence that asks, and the one past the last: Q of them, Q >= 1
     context_s: int,  # seconds that each asks, odd, >= 1; one segment a second
     frames_per_segment: int,  # >= 1
     edge: str,  # what stands for segments that are not there: "repeat", the target's frames; "mask", nothing
@@ -295,9 +295,9 @@ class Piece:
     """Segments of a recording that are encoded at once, and those among them that are scored then."""
 
     begin: int  # first segment that is encoded, counted from the recording's first
-    end: int  # the one behind the last that is encoded
+    end: int  # the one past the last that is encoded
     keep_begin: int  # first segment that is scored
-    keep_end: int  # the one behind the last that is scored
+    keep_end: int  # the one past the last that is scored
 
 
 def overlapping(

@@ -318,7 +318,7 @@ def mask_spectrogram(
     spec: MaskSpec,  # what is erased
     generator: torch.Generator,  # draws; on any device
 ) -> Tensor:  # (B, T, M) on the device of the features, a new tensor
-    """Erase runs of bands and of frames, in each sequence others.
+    """Erase runs of bands and of frames, drawn anew for each sequence.
 
     Raises `ValueError` for features without three lengths.
     Source: Park et al. 2019 (SpecAugment) without its time warping; numbers: report, and its published code.

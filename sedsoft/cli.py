@@ -42,7 +42,7 @@ def readable_errors() -> Iterator[None]:
     except (ValueError, OSError) as error:
         raise SystemExit(f"sedsoft: {error}") from error
     except KeyboardInterrupt:
-        raise SystemExit("sedsoft: stopped; the same command goes on from the last finished epoch") from None
+        raise SystemExit("sedsoft: stopped; run it again, and training resumes at the last finished epoch") from None
 
 
 def parse_folds(
@@ -77,7 +77,7 @@ def format_table(
             digits, scale = {"n_hard": (0, 1), "threshold": (3, 1)}.get(column, (1, 100))
             cells = table[column].astype(float) * scale
             columns[title] = ["–" if pd.isna(cell) else f"{cell:.{digits}f}" for cell in cells]
-    legend = "seconds: with a hard label; F1 at the oracle's thresholds, (val) at validated ones; in %"
+    legend = "seconds: with a hard label; test F1 in %, at oracle thresholds and (val) at those chosen on validation"
     return f"{pd.DataFrame(columns, index=table.index).to_string()}\n{legend}"
 
 

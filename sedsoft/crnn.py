@@ -24,7 +24,7 @@ class CRNNSpec:
     dropout: float = 0.2  # after each block, share in [0, 1)
     n_gru: int = 32  # units of the recurrent layer in each direction, >= 1
     n_linear: int = 32  # length of the embedding, >= 1
-    block: int = 1  # frames that are summed up in one before anything else, >= 1; 1: frames stay as they are
+    block: int = 1  # frames that are summarised as one before anything else, >= 1; 1: frames stay as they are
     quiet: float | None = None  # share of a sequence's frames below what counts as quiet, in [0, 1]; None: as it is
 
     def __post_init__(self):
@@ -44,11 +44,11 @@ def summarise(
     features: Tensor,  # (B, T, M) log-mel
     block: int,  # frames that become one, divides T
 ) -> Tensor:  # (B, C, T // block, M): C = 3, mean, highest, mean step between neighbours; C = 1 where block is 1
-    """Sum up blocks of frames; raises `ValueError` where they do not go into the sequence. Source: ours."""
+    """Summarise blocks of frames; raises `ValueError` where they do not divide the sequence. Source: ours."""
     if block == 1:
         return features.unsqueeze(1)
     if features.shape[1] % block:
-        raise ValueError(f"{features.shape[1]} frames are no whole number of blocks of {block}")
+        raise ValueError(f"{features.shape[1]} frames are not a whole number of blocks of {block}")
     blocks = features.unflatten(1, (-1, block))  # (B, T // block, block, M)
     return torch.stack([blocks.mean(2), blocks.amax(2), blocks.diff(dim=2).abs().mean(2)], dim=1)
 
@@ -56,7 +56,7 @@ def summarise(
 def above_quiet(
     levels: Tensor,  # (B, C, T, M), mean and highest levels first, as `summarise` gives them
     quiet: float,  # share of the frames below the quiet, in [0, 1]
-) -> Tensor:  # (B, C + 1, T, M) levels above the quiet of each band; the last: mean levels, each place in its colour
+) -> Tensor:  # (B, C + 1, T, M) levels above the quiet of each band; the last: mean levels that keep the place's colour
     """Count loudness from the quiet of each band in each sequence.
 
     Source: ours, after noise floors taken as the least (Martin 2001) or a quantile (Stahl et al. 2000) of each band.

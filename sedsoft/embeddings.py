@@ -49,7 +49,7 @@ def tsne(
 ) -> np.ndarray:  # (N, 2) float32; neither axes nor distances have a unit
     """Place segments in a plane so that near ones stay near.
 
-    Source: van der Maaten & Hinton 2008, as scikit-learn computes it, begun from the two main axes.
+    Source: van der Maaten & Hinton 2008, as scikit-learn computes it, initialised with PCA.
     """
     _check_vectors(vectors, len(vectors))
     n, perplexity = len(vectors), min(30.0, (len(vectors) - 1) / 3) if perplexity is None else perplexity

@@ -261,7 +261,7 @@ def _drawn(judged: Judged, counts: RecordingCounts, rng: np.random.Generator, n_
     folds = np.array([recording.fold for recording in judged.references])
     n_least = int(np.unique(folds, return_counts=True)[1].min())
     if n_least < 2:
-        raise ValueError("a fold has one recording: needs two at least in each")
+        raise ValueError("a fold has only one recording: each needs at least two")
     return draw_recordings(folds, counts.n_hard, n_resamples, rng)
 
 # %% ../nbs/27_evaluation.ipynb #1d4fbaeb

@@ -52,7 +52,7 @@ def focal_loss(
     gamma: float = 2.0,  # focusing, >= 0: 0 is plain cross-entropy, more quiets what is nearly right
     alpha: float = 1.0,  # weight of the whole, > 0
 ) -> Tensor:  # (..., C) loss of each entry in nats, >= 0
-    """Cross-entropy scaled by how far it is from 0, for labels that may be soft.
+    """Cross-entropy times a weight that falls to 0 with it, for labels that may be soft.
 
     Raises `ValueError` as `mse_loss` does, and for a negative `gamma`.
     Source: Lin et al. 2017, eq. 5; report, eq. 4, with p_t = exp(-BCE) for soft labels.
@@ -69,7 +69,7 @@ def sharpen(
     targets: Tensor,  # (..., C) soft labels in [0, 1]
     sharpness: float,  # steepness at 0.5, >= 0; 0: no change
 ) -> Tensor:  # (..., C) in [0, 1], in the same order, and 0.5 where they were 0.5
-    """Draw soft labels apart around 0.5, by a logistic curve.
+    """Push soft labels away from 0.5, by a logistic curve.
 
     Source: ours; sharpening by a temperature (Berthelot et al. 2019, eq. 7) would keep 0 and 1.
     """
@@ -84,7 +84,7 @@ class LossSpec:
     gamma: float = 2.0  # of focal loss alone: focusing, >= 0; 0 is "bce"
     alpha: float = 1.0  # of focal loss alone: its weight, > 0
     scene_weight: float = 0.0  # of the scene's cross-entropy, >= 0; 0: the scene is not asked for
-    sharpness: float = 0.0  # how steeply labels are drawn apart around 0.5, >= 0; 0: they stay as they are
+    sharpness: float = 0.0  # how steeply labels are pushed away from 0.5, >= 0; 0: they stay as they are
 
     def __post_init__(self):
         check_fields(
@@ -101,7 +101,7 @@ def least_loss(
     targets: Tensor,  # (..., C) soft labels in [0, 1]
     spec: LossSpec,  # which loss; the scene's part can reach 0 and is left out
 ) -> Tensor:  # (..., C) the loss of the best answer to each label, >= 0
-    """What answering exactly the label, drawn apart as the spec says, costs; no score costs less."""
+    """The cost of answering exactly the label, sharpened as the spec says; no score costs less."""
     if spec.name == "mse":
         return torch.zeros_like(targets)
     targets = sharpen(targets, spec.sharpness)
@@ -180,5 +180,5 @@ def make_loss(
     if activation not in ("sigmoid", "linear"):
         raise ValueError(f'activation is "{activation}", must be "sigmoid" or "linear"')
     if spec.name != "mse" and activation == "linear":
-        raise ValueError(f'loss "{spec.name}" wants probabilities, not activation "linear": use "sigmoid", or "mse"')
+        raise ValueError(f'loss "{spec.name}" needs a sigmoid, not activation "linear": use "sigmoid", or "mse"')
     return partial(training_loss, spec=spec, activation=activation)

@@ -159,10 +159,10 @@ def _range(thresholds: Sequence[float | None]) -> str:
 
 # %% ../nbs/44_report.ipynb #97de1e26
 _MEASURES = (
-    ("f1_mo_official", "F1_MO, official", percent, "%", "the baseline's own call: some positives count in two seconds"),
+    ("f1_mo_official", "F1_MO, official", percent, "%", "the baseline's rounding: some positives count in two seconds"),
     ("f1_micro", "micro F1 at 0.5", percent, "%", "one F1 over all classes together; common classes decide"),
-    ("f1_macro", "macro F1 at 0.5", percent, "%", "mean over the classes ever said; it can exceed F1_MO"),
-    ("error_rate", "error rate at 0.5", decimal, "", "wrong, missed and added seconds of those there; low is good"),
+    ("f1_macro", "macro F1 at 0.5", percent, "%", "mean over the classes detected; it can exceed F1_MO"),
+    ("error_rate", "error rate at 0.5", decimal, "", "(substitutions + deletions + insertions) / references"),
     ("mpauc", "mpAUC", decimal, "", "area under the ROC up to 10 % false alarms, divided by 0.1; no thresholds"),
 )
 
@@ -246,14 +246,14 @@ _TEXTS = {  # name -> title and caption
     "class_f1": ("F1 of each class", "Filled: at the threshold that is best on what is scored. Hollow: validated."),
     "precision_recall": ("Precision and recall", "At oracle thresholds. The curves join what has the same F1."),
     "class_counts": ("What there is to learn from", "Segments with a hard label, and the sum of soft labels."),
-    "scores_by_label": ("Scores", "Coloured where a class sounds, grey where not: the middle half, and 5 to 95 %."),
+    "scores_by_label": ("Scores", "Colour: the class sounds; grey: it does not. Box: middle half; line: 5 to 95 %."),
     "reliability": (
         "Calibration",
-        "Mean label over mean score, a fifteenth of the segments a dot. Below the line: too sure.",
+        "Mean label against mean score; a dot is a fifteenth of the segments. Below the line: overconfident.",
     ),
     "losses": ("Training", "Loss of each fold over the epochs. The dot is the epoch with the least validation loss."),
     "scene_f1": ("Scenes", "Mean F1 over the classes that sound in a scene."),
-    "threshold_curves": ("Thresholds", "Dot: the oracle's. Triangles: validated, one a fold. Broad hills forgive."),
+    "threshold_curves": ("Thresholds", "Dot: oracle. Triangles: validated, one per fold. Broad hill: little at stake."),
     "embedding": (
         "Embeddings",
         "t-SNE of one fold's test segments. Only nearness means something: read the numbers.",

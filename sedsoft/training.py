@@ -49,7 +49,7 @@ class TrainingSpec:
     weight_decay: float = 0.0  # share of each weight that a step takes away, times the learning rate, >= 0 (AdamW)
     schedule: str = "plateau"  # "plateau": steps down when nothing gets better; "one_cycle": up, then down to nothing
     keep: str = "best"  # the weights that are kept: of the "best" epoch by validation loss, or of the "last"
-    lr_factor: float = 0.1  # that the learning rate is multiplied with, in (0, 1]
+    lr_factor: float = 0.1  # that the learning rate is multiplied by, in (0, 1]
     lr_patience: int = 45  # epochs without better validation loss before that happens, >= 1; "one_cycle" has none
     stop_patience: int = 90  # epochs without better validation loss before training ends, >= 1; likewise
     sequence_s: float = 40.0  # length of a sequence, a whole number of segments of 1 s, >= 1
@@ -179,6 +179,7 @@ def is_over(
 
 # %% ../nbs/15_training.ipynb #cce1598f
 Loss = Callable[[Any, Sequences], Tensor]  # (what the model says, batch) -> (), as `sedsoft.losses.make_loss` gives
+_CURE = "use a smaller learning rate, or look for extreme values in the features"  # of a loss that is not finite
 
 
 def train_epoch(
@@ -194,7 +195,7 @@ def train_epoch(
         optimiser.zero_grad()
         value = loss(model(batch), batch)
         if not math.isfinite(value.item()):
-            raise ValueError(f"step {step}: the training loss is {value.item()}")
+            raise ValueError(f"step {step}: the training loss is {value.item()}; {_CURE}")
         value.backward()
         optimiser.step()
         n = int(batch.valid.sum())
@@ -207,7 +208,7 @@ def mean_loss(
     stream: Iterable[Sequences],  # batches on the model's device
     loss: Loss,  # what is measured
 ) -> float:  # mean over valid segments
-    """The loss of a model that is being judged: no dropout, no slopes, batch norm at rest."""
+    """The loss of a model that is being judged: no dropout, no gradients, batch norm at rest."""
     model.eval()
     total, n_valid = 0.0, 0
     with torch.no_grad():
@@ -339,10 +340,9 @@ def _run_epoch(model, optimiser, streams, loss, spec, place, records) -> EpochRe
             train_loss = train_epoch(model, optimiser, stream, loss)
         val_loss = mean_loss(model, val(None), loss)
         if not math.isfinite(val_loss):
-            raise ValueError(f"the validation loss is {val_loss}")
+            raise ValueError(f"the validation loss is {val_loss}; {_CURE}")
     except ValueError as error:
-        cure = "use a smaller learning rate, or look for extreme values in the features"
-        raise ValueError(f"epoch {epoch}, {error}; {cure}") from error
+        raise ValueError(f"epoch {epoch}, {error}") from error
     return EpochRecord(epoch, train_loss, val_loss, learning_rate, val_loss < min(val_losses, default=math.inf))
 
 # %% ../nbs/15_training.ipynb #69543c54

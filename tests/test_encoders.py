@@ -146,8 +146,8 @@ def test_absent_encoder_says_what_to_put_where():
     for part in (
         "facebook/wav2vec2-base: no such folder",
         "config.json, preprocessor_config.json and model.safetensors (or pytorch_model.bin)",
-        "where there is a network, transformers fetches it by this name",
-        "put those of facebook/wav2vec2-base there yourself",
+        "with an internet connection, transformers fetches the files by this name",
+        "put the files of facebook/wav2vec2-base in such a folder yourself",
     ):
         assert part in str(caught.value)
     assert "\n" not in str(caught.value)
