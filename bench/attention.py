@@ -174,7 +174,7 @@ def print_shift(run: str, data: str, shift_s: int = 7) -> None:
     stream = np.concatenate([features_of(read_audio(path, spec.sr), spec) for path in heard])
     half = detector.spec.attention.context_s // 2
     print(f"a stream of {len(stream) // per} s, {run}\n")
-    print("| sequences (s) | margin beyond the context (s) | weights moved: median, 90 %, most | scores |")
+    print("| sequences (s) | margin beyond the context (s) | weights moved: median, 90th percentile, most | scores |")
     print("|---|---|---|---|")
     for length_s in (100.0, 200.0):
         for spare_s in (0.0, 5.0, 10.0):

@@ -112,7 +112,7 @@ def main() -> None:
                 spent[kind] += times
                 apart = max(apart, check(ours, theirs))
     medians = {side: [statistics.median(times) for times in zip(*spent[side], strict=True)] for side in spent}
-    print("| F1_MO exact, 49 recordings, 11,369 s, 11 classes | clock (ms) | processor (ms) | times as fast |")
+    print("| F1_MO exact, 49 recordings, 11,369 s, 11 classes | wall time (ms) | CPU time (ms) | speed-up |")
     print("|---|---|---|---|")
     names = {"peer": "sed_scores_eval 0.0.4", "float32": "ours, float32 scores", "float64": "ours, float64 scores"}
     for side, name in names.items():
