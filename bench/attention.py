@@ -22,13 +22,12 @@ import numpy as np
 import torch
 
 from sedsoft.ablation import find_rows, row_config
-from sedsoft.attention import count_multiply_adds as count_attention
-from sedsoft.attention import overlapping
+from sedsoft.attention import count_attention_multiply_adds, overlapping
 from sedsoft.audio import read_audio
 from sedsoft.batches import Split, cut_chunks, cut_windows, make_split, take
 from sedsoft.core import make_rng, with_settings
 from sedsoft.corpus import read_corpus
-from sedsoft.crnn import count_multiply_adds
+from sedsoft.crnn import count_crnn_multiply_adds
 from sedsoft.evaluation import class_table, compare_seeds
 from sedsoft.experiment import judge_run, run_experiment
 from sedsoft.features import FeatureSpec, features_of
@@ -57,11 +56,13 @@ def configs(query: str) -> dict[str, Config]:
 def counted(config: Config, n_segments: int, encoded: int) -> float:
     """Multiply-adds to answer for so many seconds, of which so many are encoded."""
     model, per = config.model, config.features.frames_per_segment
-    backbone = count_multiply_adds(model.backbone, config.features.n_mels) * per
+    backbone = count_crnn_multiply_adds(model.backbone, config.features.n_mels) * per
     width = model.backbone.n_linear
     asked = n_segments if model.attention.form == "windowed" else encoded  # seconds that the query's CRNN hears
     of_query = backbone * asked if model.attention.query == "crnn" else 0
-    return backbone * encoded + of_query + n_segments * count_attention(model.attention, width, width, per)
+    return (
+        backbone * encoded + of_query + n_segments * count_attention_multiply_adds(model.attention, width, width, per)
+    )
 
 
 def print_counts() -> None:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ROWS', 'Row', 'find_rows', 'row_config', 'row_folder', 'find_unmeasured', 'Task', 'run_task', 'waiting_tasks',
-           'run_figures', 'table_runs', 'raw_figures', 'ablate', 'differences', 'ablation_table', 'to_markdown',
+           'run_figures', 'table_runs', 'raw_figures', 'ablate', 'row_differences', 'ablation_table', 'to_markdown',
            'plot_ablation', 'write_table']
 
 # %% ../nbs/41_ablation.ipynb #1a9f722f
@@ -305,7 +305,7 @@ def _check_sources(rows: Sequence[Row]) -> None:
             raise ValueError(f"row {row.config} scores the models of {row.rescores} anew: name that row as well")
 
 # %% ../nbs/41_ablation.ipynb #89ad909d
-def differences(
+def row_differences(
     out: str | Path,  # the table's folder
     corpus: Corpus,  # that its runs were trained on
     raw: pd.DataFrame,  # as `raw_figures` gives them
@@ -330,7 +330,7 @@ def differences(
 # %% ../nbs/41_ablation.ipynb #b105701e
 def ablation_table(
     raw: pd.DataFrame,  # as `raw_figures` gives them
-    compared: pd.DataFrame,  # as `differences` gives them
+    compared: pd.DataFrame,  # as `row_differences` gives them
     unmeasured: Collection[str] = (),  # rows whose pretrained weights are absent
     rows: Sequence[Row] = ROWS,  # of the table
 ) -> pd.DataFrame:  # a line of text a row
@@ -409,7 +409,7 @@ def write_table(
     unmeasured: Collection[str] = (),  # rows whose pretrained weights are absent
 ) -> pd.DataFrame:  # as `ablation_table` gives it
     """Write table.md, table.csv, differences.csv and table.png into the table's folder."""
-    out, compared = Path(out), differences(out, read_corpus(data), raw)
+    out, compared = Path(out), row_differences(out, read_corpus(data), raw)
     rows = [row for row in ROWS if row in rows or row.config in set(raw.row)]
     table = ablation_table(raw, compared, unmeasured, rows)
     write_text(out / "table.md", to_markdown(table))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CHOICES', 'AttentionSpec', 'gather_context', 'DotScore', 'AdditiveScore', 'LiteralScore', 'GlobalAttention',
-           'ConcatFusion', 'ShiftNormFusion', 'make_fusion', 'Piece', 'overlapping', 'count_multiply_adds']
+           'ConcatFusion', 'ShiftNormFusion', 'make_fusion', 'Piece', 'overlapping', 'count_attention_multiply_adds']
 
 # %% ../nbs/12_attention.ipynb #e10faa91
 from dataclasses import dataclass
@@ -322,7 +322,7 @@ def overlapping(
     return pieces
 
 # %% ../nbs/12_attention.ipynb #c167c3bd
-def count_multiply_adds(
+def count_attention_multiply_adds(
     spec: AttentionSpec,  # its score, context and `n_hidden`
     n_query: int,  # length of a query
     n_keys: int,  # length of an embedding

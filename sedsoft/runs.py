@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PACKAGES', 'Config', 'shipped_configs', 'find_config', 'environment', 'Run', 'is_finished', 'state_path', 'start_run',
-           'open_run', 'differences', 'check_corpus_of', 'locked', 'locked_fold', 'write_history', 'read_history']
+           'open_run', 'config_differences', 'check_corpus_of', 'locked', 'locked_fold', 'write_history',
+           'read_history']
 
 # %% ../nbs/24_runs.ipynb #e2729b2a
 import hashlib
@@ -199,7 +200,7 @@ def start_run(
     path = Path(path)
     if (path / "config.toml").is_file():
         run = open_run(path)
-        unlike = differences(run.config, config)
+        unlike = config_differences(run.config, config)
         if unlike:
             raise FileError(path, f"holds another run ({'; '.join(unlike)}): choose another folder")
         check_corpus_of(run, corpus)
@@ -242,7 +243,7 @@ def open_run(
     return Run(path, read_config(Config, path / "config.toml"), corpus)
 
 
-def differences(
+def config_differences(
     ours: Config,  # one configuration
     theirs: Config,  # another
 ) -> list[str]:  # "section.key is … there, … asked for", one for each difference

@@ -13,10 +13,10 @@ from toy import toy_config, write_toy
 import sedsoft.ablation as ablation
 from sedsoft.ablation import (
     ablate,
-    differences,
     find_rows,
     find_unmeasured,
     row_config,
+    row_differences,
     row_folder,
     run_figures,
     run_task,
@@ -88,7 +88,7 @@ def test_too_few_recordings_for_an_interval_still_make_a_table(tmp_path: Path):
     corpus = write_toy(tmp_path / "toy")  # six recordings in five folds
     rows = find_rows(["crnn_1s_mean", "crnn_1s"])
     raw = ablate(corpus.root, tmp_path / "table", rows, seeds=(0, 1), n_jobs=1, epochs=1)
-    compared = differences(tmp_path / "table", corpus, raw)
+    compared = row_differences(tmp_path / "table", corpus, raw)
     assert compared.loc["crnn_1s", ["low", "high"]].isna().all()
     table = write_table(tmp_path / "table", corpus.root, raw, rows).set_index("configuration")
     assert table.loc["crnn_1s", "difference"] == f"{compared.loc['crnn_1s', 'difference']:+.1f}"

@@ -14,7 +14,7 @@ from sedsoft.attention import (
     GlobalAttention,
     Piece,
     ShiftNormFusion,
-    count_multiply_adds,
+    count_attention_multiply_adds,
     gather_context,
     make_fusion,
     overlapping,
@@ -288,5 +288,5 @@ def test_choices_of_the_spec_change_what_is_made():
         "ConcatFusion",
         "ShiftNormFusion",
     }
-    assert count_multiply_adds(AttentionSpec(context_s=1), 5, 5, 1) == 10
-    assert count_multiply_adds(AttentionSpec(context_s=3), 5, 5, 2) == 60
+    assert count_attention_multiply_adds(AttentionSpec(context_s=1), 5, 5, 1) == 10
+    assert count_attention_multiply_adds(AttentionSpec(context_s=3), 5, 5, 2) == 60
