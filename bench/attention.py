@@ -60,9 +60,8 @@ def counted(config: Config, n_segments: int, encoded: int) -> float:
     width = model.backbone.n_linear
     asked = n_segments if model.attention.form == "windowed" else encoded  # seconds that the query's CRNN hears
     of_query = backbone * asked if model.attention.query == "crnn" else 0
-    return (
-        backbone * encoded + of_query + n_segments * count_attention_multiply_adds(model.attention, width, width, per)
-    )
+    of_target = count_attention_multiply_adds(model.attention, width, width, per)
+    return backbone * encoded + of_query + n_segments * of_target
 
 
 def print_counts() -> None:
